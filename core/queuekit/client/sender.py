@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Any, Literal, TypeVar
 
@@ -26,7 +27,7 @@ from queuekit.tasks.enum_members import plain_call
 from queuekit.tasks.limit_keys import keys_at_send
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import DEFAULTS, CallOptions, resolve
-from queuekit.tasks.task import TaskOptions
+from queuekit.tasks.task import Task, TaskOptions
 from queuekit.tasks.unique_keys import key_of
 from queuekit.timelimit import LIMITS, time_left, time_limit
 from queuekit.trace import carries, trace_headers
@@ -178,8 +179,37 @@ class Sending:
             CapabilityError: The broker does not support an option.
             ArgumentsError: With ``check_types``, an argument is not what its annotation says.
         """
-        if self._before_send or (parent is None and carries()):
-            signature = self._staged(signature, is_new=parent is None)
+        signature, task = self._ready(signature, is_new=parent is None, awaited=awaited)
+        id = signature.id or new_id()
+        write = partial(
+            self._encode,
+            id=id,
+            serializer=self._serializer,
+            parameters=task.parameters.names if task else (),
+            parent=parent,
+            link=link,
+            gather=gather,
+            limits=None if task is None or not task.defaults.limits else keys_at_send(signature, task),
+        )
+        try:
+            body = write(signature)
+        except EncodeError:
+            body = b""
+        if not body:  # outside of the handler, so that an error has no other one as its context
+            signature = signature if task is None else plain_call(signature, task, self._serializer.dumps)
+            body = write(signature)
+        options = resolve(signature, task)
+        envelope = self._envelope(signature, options, id, body)
+        record = None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
+        watched = self._after or self._events.wants_sends
+        return _WatchedMessage(envelope, record, signature) if watched else PreparedMessage(envelope, record)
+
+    def _ready(
+        self, signature: Signature[Any], *, is_new: bool, awaited: bool
+    ) -> tuple[Signature[Any], Task[..., Any] | None]:
+        """Return *signature* with what its message carries besides the caller's own, and its task; both are checked."""
+        if self._before_send or (is_new and carries()):
+            signature = self._staged(signature, is_new=is_new)
         if awaited and self.ignores(signature):
             signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
@@ -187,41 +217,9 @@ class Sending:
             signature = self._with_service_options(signature)
         if signature.on_success or signature.on_error:
             self.check_service_options(signature)
-        if self._checks_types and task is not None and parent is None and not signature.each:
+        if self._checks_types and task is not None and is_new and not signature.each:
             task.parameters.all_types.check(signature.args, signature.kwargs)
-        id = signature.id or new_id()
-        keys = None if task is None or not task.defaults.limits else keys_at_send(signature, task)
-        serializer, names = self._serializer, task.parameters.names if task else ()
-        try:
-            body = self._encode(
-                signature,
-                id=id,
-                serializer=serializer,
-                parameters=names,
-                parent=parent,
-                link=link,
-                gather=gather,
-                limits=keys,
-            )
-        except EncodeError:
-            body = b""
-        if not body:  # outside of the handler, so that an error has no other one as its context
-            signature = signature if task is None else plain_call(signature, task, serializer.dumps)
-            body = self._encode(
-                signature,
-                id=id,
-                serializer=serializer,
-                parameters=names,
-                parent=parent,
-                link=link,
-                gather=gather,
-                limits=keys,
-            )
-        options = resolve(signature, task)
-        envelope = self._envelope(signature, options, id, body)
-        record = None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
-        watched = self._after or self._events.wants_sends
-        return _WatchedMessage(envelope, record, signature) if watched else PreparedMessage(envelope, record)
+        return signature, task
 
     def _staged(self, signature: Signature[Any], *, is_new: bool) -> Signature[Any]:
         """Return *signature* with the trace context in effect unless it follows a message, as middlewares leave it."""

@@ -85,17 +85,14 @@ class Watchdog:
     ) -> None:
         self._runtime = runtime
         self._executor = executor
-        self._in_flight = in_flight
-        self._in_threads = in_threads
+        self._in_flight, self._in_threads, self._bodies = in_flight, in_threads, bodies
         self._give_up = give_up
         self._thread_of = thread_of
         self._is_apart = is_apart
         self._cancel = cancel
         self._deliver = deliver
-        self._about = about
+        self._about, self._facts = about, facts
         self._hand_back = hand_back
-        self._facts = facts
-        self._bodies = bodies
         self._replace = replace
         self._answer = answer
         self._standing = standing or {}

@@ -114,9 +114,7 @@ class Worker:
         self.stats: Counter[str] = Counter()
         """Number of deliveries by how they ended."""
         self._runtime = runtime = app.runtime
-        require(runtime, app.tasks, app.declared)
-        if runtime.shared:
-            runtime.broker.look_for_marks(CANCEL)
+        self._require()
         self._settings = settings = runtime.config.worker
         sending = Sending(runtime, app.tasks)
         self._executor = Executor(runtime, app.tasks, sending, worker=self.name)
@@ -125,11 +123,9 @@ class Worker:
         advancer = WorkflowAdvancer(runtime, sending)
         self._hooks = OutcomeHooks(runtime.stages, worker=self.name) or None
         self._settler = Settler(runtime, advancer, worker=self.name, on_settled=self._settled, unwritten=unwritten)
-        self._run_table = run_table or RunTable(2 * settings.concurrency)
-        self._isolation = self._isolate(ref, server)
-        self._threads = self._make_threads()
-        self._loop_pool: LoopPool | None = None
+        self._make_pools(run_table, ref, server)
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self._end_burst)
+        self._make_orders()
         self._watchdog = self._make_watchdog()
         self._scheduler = None if burst else self._make_scheduler()
         self._leases = leases or LeaseTable()
@@ -138,6 +134,18 @@ class Worker:
         self._resources = app.resources
         self._hold_nothing()
         self._health = self._make_health(on_fault)
+
+    def _make_pools(self, run_table: RunTable | None, ref: AppRef | None, server: ForkServer | None) -> None:
+        self._run_table = run_table or RunTable(2 * self._settings.concurrency)
+        self._isolation = self._isolate(ref, server)
+        self._threads = self._make_threads()
+        self._loop_pool: LoopPool | None = None
+
+    def _require(self) -> None:
+        """Refuse tasks that the engines cannot serve, and have the broker look for cancelled messages if it can."""
+        require(self._runtime, self.app.tasks, self.app.declared)
+        if self._runtime.shared:
+            self._runtime.broker.look_for_marks(CANCEL)
 
     def _hold_nothing(self) -> None:
         limited = any(task.defaults.limits for task in self.app.tasks.values())
@@ -227,7 +235,8 @@ class Worker:
             replaceable=self._on_replace is not None,
         )
 
-    def _make_watchdog(self) -> Watchdog:
+    def _make_orders(self) -> None:
+        """Create what obeys an operator's records."""
         self._pausing = Pausing(
             self._runtime,
             worker=self.name,
@@ -238,6 +247,8 @@ class Worker:
         self._draining = Draining(
             self._runtime, worker=self.name, close=lambda _: self._close(), idle=self.idle, stop=self.stop
         )
+
+    def _make_watchdog(self) -> Watchdog:
         return Watchdog(
             self._runtime,
             self._executor,
