@@ -44,6 +44,7 @@ MODELS = (
     "unit/encoding/test_models.py",
     "unit/operations/test_redacted_models.py",
     "unit/tasks/test_argument_types.py",
+    "unit/tasks/test_unique_models.py",
 )
 """Tests of classes of Pydantic and msgspec, which the environments of core alone do not have."""
 collect_ignore = [] if all(map(importlib.util.find_spec, ("msgspec", "pydantic"))) else [*MODELS]

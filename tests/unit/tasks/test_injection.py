@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -210,6 +210,6 @@ def test_tells_how_a_function_makes_its_value() -> None:
     async def manager() -> AsyncIterator[int]:
         yield 1
 
-    kinds: list[Resource[Any]] = [app.resource(each) for each in (coroutine, manager, threading.Lock)]
+    kinds: list[Resource[Any]] = [app.resource(each) for each in (coroutine, manager, time.time)]
 
     assert [(each.kind, each.is_async) for each in kinds] == [("value", True), ("manager", True), ("value", False)]

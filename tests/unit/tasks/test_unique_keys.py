@@ -12,8 +12,6 @@ import sys
 from typing import Any
 
 import attrs
-import msgspec
-import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,21 +37,6 @@ class Point:
     more: dict[str, int]
 
 
-class Search(pydantic.BaseModel):
-    """A model that holds what has no order, and what only JSON can hold."""
-
-    tags: set[str]
-    more: dict[str, int]
-    site: pydantic.HttpUrl | None = None
-
-
-class Filter(msgspec.Struct):
-    """A struct that holds what has no order."""
-
-    tags: frozenset[str]
-    more: dict[str, int]
-
-
 @dataclasses.dataclass
 class Line:
     """A dataclass."""
@@ -71,8 +54,6 @@ def app() -> Queuekit:
     made.register_type(Point)
     made.register_type(Line)
     made.register_type(Colour)
-    made.register_type(Search)
-    made.register_type(Filter)
     return made
 
 
@@ -224,27 +205,6 @@ def test_the_key_is_the_same_in_every_process() -> None:
     }
 
     assert len(found) == 1
-
-
-SOME_TAGS, SAME_TAGS = {str(number) for number in range(50)}, {str(number) for number in reversed(range(50))}
-"""Two equal sets that are iterated over in different orders."""
-SITE = pydantic.HttpUrl("http://site")
-
-
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (Search(tags=SOME_TAGS, more={"a": 1, "b": 2}), Search(tags=SAME_TAGS, more={"b": 2, "a": 1})),
-        (Search(tags=SOME_TAGS, more={}, site=SITE), Search(tags=SAME_TAGS, more={}, site=SITE)),
-        (Filter(frozenset(SOME_TAGS), {"a": 1, "b": 2}), Filter(frozenset(SAME_TAGS), {"b": 2, "a": 1})),
-        ({"x": [Search(tags=SOME_TAGS, more={})]}, {"x": [Search(tags=SAME_TAGS, more={})]}),
-    ],
-    ids=["model", "site", "struct", "nested"],
-)
-def test_no_order_inside_a_model_makes_a_difference(app: Queuekit, one: Any, other: Any) -> None:
-    """Models are compared field by field, as all else: their own text is that of one process."""
-    assert _key(app, app.tasks["f"].s(one)) == _key(app, app.tasks["f"].s(other))
-    assert _key(app, app.tasks["f"].s(one)) != _key(app, app.tasks["f"].s([one, other]))
 
 
 def test_a_call_written_otherwise_is_a_duplicate() -> None:
