@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Awaitable, Callable
@@ -14,9 +15,12 @@ from queuekit.backend import Backend, Record
 from queuekit.clock import Clock
 from queuekit.errors import LockLostError, LockTimeout, OptionError, UnavailableError
 from queuekit.ids import new_id, worker_name
+from queuekit.logs.errors import log_error
 from queuekit.wire.call_options import Duration, seconds
 
 __all__ = ["Lock", "LockStore"]
+
+_logger = logging.getLogger("queuekit.lock")
 
 _FREED_TTL = 10.0
 """Seconds for which the record of a free lock is kept, so that those who wait for it notice."""
@@ -244,11 +248,13 @@ class _Hold:
             return self._ends
 
     def _quietly(self, call: Callable[[Backend, float], None]) -> None:
-        """Call *call*; if the backend does not answer, the lock is held until its time is over."""
+        """Call *call*; if the backend does not answer, or refuses, the lock is held until its time is over."""
         try:
             call(self._store.backend(), self._store.clock.monotonic())
-        except UnavailableError:
+        except Exception as error:  # noqa: BLE001 - also those of an engine: this thread must live as long as the block
             self.lost = self.lost or not self.is_live
+            if not isinstance(error, UnavailableError):
+                log_error(_logger, "cannot renew or free %s", self.key, error=error)
 
     def _renew(self, backend: Backend, asked: float) -> None:
         """Renew the record, unless it is no longer of this holder: others may have had the lock meanwhile."""

@@ -15,7 +15,7 @@ _logger = logging.getLogger("queuekit.worker")
 _LOOK = 1.0
 """Seconds between two questions."""
 _FIRST = 1.0
-"""Most seconds that the start waits for the first answer."""
+"""Most seconds that the start waits for the first answer; a burst waits :data:`_SILENT`, or it would end."""
 _SILENT = 5.0
 """Seconds without an answer after which a gate counts as closed."""
 
@@ -43,15 +43,16 @@ class Gates:
         self._answered, self._stopped = threading.Event(), threading.Event()
         self.thread = threading.Thread(target=self._loop, name="queuekit-gate", daemon=True)
 
-    def start(self) -> None:
-        """Start, and wait briefly for the first answer; until then, no messages are taken."""
+    def start(self, *, burst: bool = False) -> None:
+        """Start, and wait for the first answer, longer in a *burst*; until then, no messages are taken."""
         self._report("its gate has not answered yet")
         self.thread.start()
-        self._answered.wait(_FIRST)
+        self._answered.wait(_SILENT if burst else _FIRST)
 
     def stop(self) -> None:
-        """Ask no more."""
+        """Ask no more, and wait for no answer."""
         self._stopped.set()
+        self._answered.set()
 
     def check(self) -> str:
         """Hold messages back if a gate does not answer; called once a second by another thread. Never a fault."""

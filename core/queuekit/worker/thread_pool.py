@@ -89,11 +89,20 @@ class ThreadPool:
         self._given_up[row] = run
 
     def submit(self, runs: Sequence[Run]) -> None:
-        """Hand *runs* to the threads, in order."""
+        """Hand *runs* to the threads, in order; those that come after the pool was closed go back to their queues."""
         self._inbox.extend(runs)
+        if self._closed:
+            self._hand_back()
+            return
         self._wake(len(runs))
         if len(self.threads) < self._size:
             self._start_threads(len(runs))
+
+    def _hand_back(self) -> None:
+        for run in self._take_all():
+            self._forget(run)
+            if run.claim():
+                self._deliver(self._executor.decide.handed_back(run))
 
     def _wake(self, runs: int) -> None:
         """Wake as many threads as *runs* need; a call that no thread has answered yet counts."""

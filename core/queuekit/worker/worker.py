@@ -109,7 +109,7 @@ class Worker:
         on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
-        self._on_replace, self._on_drain = on_replace, on_drain
+        self._on_replace, self._on_drain, self._burst = on_replace, on_drain, burst
         self.name = worker_name(name)
         self.stats: Counter[str] = Counter()
         """Number of deliveries by how they ended."""
@@ -364,7 +364,7 @@ class Worker:
         self._settler.start()
         self._watchdog.start()
         if self._gates is not None:
-            self._gates.start()
+            self._gates.start(burst=self._burst)
         self._fetcher.start()
         if self._scheduler is not None:
             self._scheduler.start()

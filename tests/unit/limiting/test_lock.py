@@ -200,6 +200,34 @@ def test_backend_that_is_away_at_the_end_is_no_error() -> None:
     app.close()
 
 
+def test_error_of_an_engine_loses_the_lock_in_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error that no contract names does not end the thread that renews, and the block hears of its loss."""
+    clock = VirtualClock()
+    app = make_app(clock=clock)
+    refused = threading.Semaphore(0)
+
+    def refuse(*_: Any) -> Any:
+        refused.release()
+        raise RuntimeError("the disk is full")
+
+    def work() -> None:
+        with app.lock("report", ttl=3):
+            monkeypatch.setattr(type(app.runtime.need_backend("a test")), "get", refuse)
+            for _ in range(3):
+                clock.wait_for_waiters(1, timeout=PATIENCE)
+                clock.advance(1)
+                assert refused.acquire(timeout=PATIENCE)
+
+    with pytest.raises(LockLostError):
+        work()
+    monkeypatch.undo()
+
+    assert "cannot renew or free lock:report" in caplog.text
+    app.close()
+
+
 def test_backend_that_is_away_lets_nobody_in() -> None:
     """Without an answer nobody knows who holds the lock."""
     app = flaky_app()

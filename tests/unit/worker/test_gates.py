@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from queuekit import Queuekit
 from queuekit.events import GateChanged, WorkerStopping
 from queuekit.operations.admin import Admin
 from queuekit.tasks.callables import DeclarationError
-from queuekit.worker.gates import Gates
+from queuekit.worker.gates import _FIRST, Gates
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, counts, make_app, seen, working
 
@@ -155,6 +156,38 @@ def test_a_burst_with_a_closed_gate_ends(app: Queuekit) -> None:
     assert burst(app).stats == {}
     assert counts(app) == {"ready": 1}
     assert ["gate" in event.reason for event in stopping] == [True]
+
+
+def test_a_burst_waits_for_the_first_answer(app: Queuekit) -> None:
+    """Longer than a worker does, which goes on without it: a burst would end, and leave its messages."""
+    asked = threading.Event()
+    app.task(name="t")(lambda: None)
+    app.tasks["t"].send()
+
+    @app.gate
+    def ready() -> bool:
+        if not asked.is_set():
+            asked.set()
+            threading.Event().wait(_FIRST + 0.2)
+        return True
+
+    assert burst(app).stats == {"done": 1}
+    assert ready() is True
+
+
+def test_a_stop_waits_for_no_answer() -> None:
+    """A gate may hang for good."""
+    go = threading.Event()
+    told = Told(lambda: go.wait(PATIENCE))
+    starting = threading.Thread(target=partial(told.gates.start, burst=True))
+    starting.start()
+    wait_until(lambda: told.gates._asked is not None, "the question")
+    told.gates.stop()
+    starting.join(PATIENCE)
+    go.set()
+    told.gates.thread.join(PATIENCE)
+
+    assert not starting.is_alive()
 
 
 async def later() -> bool:

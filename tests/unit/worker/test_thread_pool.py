@@ -196,6 +196,17 @@ def test_each_batch_finds_its_threads() -> None:
     assert [outcome.status for outcome in pool.outcomes] == ["done"] * 16
 
 
+def test_what_comes_after_the_end_goes_back() -> None:
+    """No thread would take it, so it would be held until the worker gives up on what runs."""
+    ran: list[int] = []
+    pool = Pool(app := app_with(lambda: ran.append(1)))
+    pool.end()
+
+    pool.pool.submit(runs(app, 2))
+
+    assert ([outcome.status for outcome in pool.outcomes], ran, pool.pool.waiting) == (["returned"] * 2, [], 0)
+
+
 def test_does_not_begin_what_was_lost() -> None:
     """Somebody else has it."""
     ran = threading.Event()
