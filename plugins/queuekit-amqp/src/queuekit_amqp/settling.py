@@ -60,9 +60,7 @@ class Settling:
         return lost
 
     def _apply(self, pairs: Sequence[tuple[Settlement, Held]]) -> None:
-        back = [held for each, held in pairs if _goes_back(each)]
-        kept = self._note(back, handed_out=True) if back else True
-        moving = [(each, held) for each, held in pairs if _moves(each) or (not kept and _goes_back(each))]
+        moving = self._moving(pairs)
         self._publish([self._outgoing(each, held) for each, held in moving if not held.moved])
         for _, held in moving:
             held.moved = True
@@ -70,6 +68,12 @@ class Settling:
         done = [held for each, held in pairs if held.moved or not isinstance(each, Release)]
         self._write(done=done, back=stay)
         self._marks.forget([key_of(held.envelope, held.published) for held in done if held.deliveries])
+
+    def _moving(self, pairs: Sequence[tuple[Settlement, Held]]) -> list[tuple[Settlement, Held]]:
+        """Return what is published again: what moves, and what cannot go back since no mark of that is kept."""
+        back = [held for each, held in pairs if _goes_back(each)]
+        kept = not back or self._note(back, handed_out=True)
+        return [(each, held) for each, held in pairs if _moves(each) or (not kept and _goes_back(each))]
 
     def _publish(self, messages: Sequence[Outgoing]) -> None:
         if not messages:

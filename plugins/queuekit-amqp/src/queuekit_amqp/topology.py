@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from pika import spec
@@ -135,24 +135,28 @@ class Topology:
         if not bits and not bound:
             return
         with self._lock:
-            names = [] if self._delays else [self._layout.lost]
-            names += [*map(self._layout.delay, bits), *(gate.name for gate in gates if gate in bound)]
-            new = [name for name in names if passive(link, name) is None]
-            if not self._delays:
-                self._call(link, *self._exchanges())
-            for bit in sorted(bits):
-                self._call(link, *self._delay_queue(bit))
-            for gate, routing_key in gates.items():
-                arguments = self._layout.gate_arguments(routing_key)
-                self._call(link, spec.Queue.Declare(queue=gate.name, durable=True, arguments=arguments))
-            if new:
-                self._write_names(link)
-            self._delays = True
-            self._bits |= bits
+            names = [*map(self._layout.delay, bits), *(gate.name for gate in gates if gate in bound)]
+            self._declare_delays(link, names, bits, gates)
             due, key = self._layout.due, self._layout.due_key
             for place in bound:
                 self._call(link, spec.Queue.Bind(queue=place.name, exchange=due, routing_key=key(place)))
                 self._due.add(place)
+
+    def _declare_delays(self, link: Link, names: list[str], bits: set[int], gates: Mapping[Place, str]) -> None:
+        """Declare the delay queues of *bits* and the *gates*; *names* are those of queues that may be new."""
+        names = names if self._delays else [self._layout.lost, *names]
+        new = [name for name in names if passive(link, name) is None]
+        if not self._delays:
+            self._call(link, *self._exchanges())
+        for bit in sorted(bits):
+            self._call(link, *self._delay_queue(bit))
+        for gate, routing_key in gates.items():
+            arguments = self._layout.gate_arguments(routing_key)
+            self._call(link, spec.Queue.Declare(queue=gate.name, durable=True, arguments=arguments))
+        if new:
+            self._write_names(link)
+        self._delays = True
+        self._bits |= bits
 
     def _exchanges(self) -> list[Any]:
         layout = self._layout
