@@ -123,11 +123,16 @@ def target_of(
         raise click.UsageError("name a queue, or a task with --task; what is paused:  queuekit pauses")
     if where and task is None:
         raise click.UsageError("--where selects messages of a task: add --task")
-    if task is None or any(sign in task for sign in "*?["):
-        return Target(queue or "", task or "", where)
+    return Target(queue or "", "" if task is None else _full_name(session, admin, task), where)
+
+
+def _full_name(session: Session, admin: Admin, task: str) -> str:
+    """Return the name of the task whose name ends in *task*; a pattern and the name of a paused task as they are."""
+    if any(sign in task for sign in "*?["):
+        return task
     tasks = session.opened[-1].tasks
     paused = [pause.task for pause in admin.pauses()]
-    return Target("", tasks.find(task).name if tasks and task not in paused else task, where)
+    return tasks.find(task).name if tasks and task not in paused else task
 
 
 def of_workers(found: Obedience | None) -> str:

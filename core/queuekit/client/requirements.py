@@ -68,14 +68,20 @@ def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) 
             yield f"{option}, which {scheme}:// does not support"
     if options.expires is not None and not tells_time:
         yield f"expires, but neither {scheme}:// nor the result backend has a clock"
-    if options.limits and runtime.backend is None:
-        yield "limits, which need a result backend"
-    elif options.limits and not tells_time:
-        yield f"limits, but neither {scheme}:// nor the result backend has a clock"
-    if options.limits and not able.delay:
-        yield f"limits, which need delays, and {scheme}:// does not support those"
+    if options.limits:
+        yield from _unmet_by_limits(runtime, tells_time=tells_time)
     if options.track and runtime.backend is None:
         yield "track, which needs a result backend"
+
+
+def _unmet_by_limits(runtime: Runtime, *, tells_time: bool) -> Iterator[str]:
+    scheme = runtime.broker_url.scheme
+    if runtime.backend is None:
+        yield "limits, which need a result backend"
+    elif not tells_time:
+        yield f"limits, but neither {scheme}:// nor the result backend has a clock"
+    if not runtime.broker.capabilities.delay:
+        yield f"limits, which need delays, and {scheme}:// does not support those"
 
 
 def require(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> None:

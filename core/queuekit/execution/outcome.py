@@ -141,20 +141,27 @@ class Decider:
             return self.cancelled(run.delivery, run.message, run=run, reason=str(error))
         if isinstance(error, Reject):
             return self.failed(run, error, state=State.DEAD, reason="rejected")
+        return self._retried_or_failed(run, error)
+
+    def _retried_or_failed(self, run: Run, error: BaseException) -> Outcome:
+        """Decide for an error that allows a retry or not; a limit that it names slows down all workers either way."""
         retries = run.options.retries
-        attempt = run.delivery.envelope.attempt
-        is_last = attempt >= retries or not _is_retried(error, run.task.defaults)
-        wish = error if isinstance(error, Retry) else None
-        if is_last and (wish is None or wish.limit is None):
+        is_last = run.delivery.envelope.attempt >= retries or not _is_retried(error, run.task.defaults)
+        limit = error.limit if isinstance(error, Retry) else None
+        if is_last and limit is None:
             return self.failed(run, error)
-        delay = wish.after if wish is not None else None
-        if delay is None:
-            delay = run.options.retry.delay(attempt + 1, self._chance)
-        delay = max(0.0, float(delay))
+        delay = self._delay(run, error)
         outcome = self.failed(run, error) if is_last else self._again(run, error, delay=delay, retries=retries)
-        if wish is not None and wish.limit is not None and self._stores:
-            outcome.records += (self._slowed(run, wish.limit, delay),)
+        if limit is not None and self._stores:
+            outcome.records += (self._slowed(run, limit, delay),)
         return outcome
+
+    def _delay(self, run: Run, error: BaseException) -> float:
+        """Return the seconds until the next attempt: those that *error* asks for, or those of the retry policy."""
+        delay = error.after if isinstance(error, Retry) else None
+        if delay is None:
+            delay = run.options.retry.delay(run.delivery.envelope.attempt + 1, self._chance)
+        return max(0.0, float(delay))
 
     def _slowed(self, run: Run, limit: str, delay: float) -> Record:
         """Return the record by which all workers leave the key of *run* alone for *delay* seconds."""

@@ -132,19 +132,19 @@ def resume(
     backend, pairs, ended = admin.need_backend("a pause"), tuple(sorted(where)), list[Pause]()
 
     def without(old: list[Pause]) -> list[Pause]:
-        ended[:] = [
-            one
-            for one in old
-            if everything or (one.queue == queue and one.task == task and (not pairs or one.where == pairs))
-        ]
+        ended[:] = [one for one in old if everything or _is_named(one, queue, task, pairs)]
         return [one for one in old if one not in ended]
 
     left = _change(admin, backend, without)
     if not ended and not everything:
-        raise _not_paused(queue or task, [one.queue if queue else one.task for one in left])
+        raise _not_paused(queue, task, left)
     for one in ended:
         admin.acted("resume", by=by, on=one.what)
     return ended
+
+
+def _is_named(pause: Pause, queue: str, task: str, where: tuple[tuple[str, str], ...]) -> bool:
+    return pause.queue == queue and pause.task == task and (not where or pause.where == where)
 
 
 def resume_command(pause: Pause) -> str:
@@ -161,8 +161,10 @@ class NotPausedError(QueuekitError, LookupError):
     code = "QK229"
 
 
-def _not_paused(name: str, paused: list[str]) -> NotPausedError:
-    near = did_you_mean(name, [one for one in paused if one])
+def _not_paused(queue: str, task: str, paused: Sequence[Pause]) -> NotPausedError:
+    name = queue or task
+    names = [one.queue if queue else one.task for one in paused]
+    near = did_you_mean(name, [one for one in names if one])
     text = f"{name!r} is not paused" + (f"; {near}" if near else "")
     return NotPausedError(text, fix="List what is:  queuekit pauses")
 

@@ -228,8 +228,7 @@ def _paused(facts: Facts) -> Reason | None:
     due = (stored.due if stored is not None else None) or 0.0
     for pause in facts.pauses:
         until = None if pause.left is None else facts.now + pause.left
-        held = pause.queue == facts.queue if pause.queue else bool(facts.task) and pause.names(facts.task)
-        if not held or not _may_fit(facts, pause) or (until is not None and due > until + _SPREAD):
+        if not _may_hold(facts, pause) or (until is not None and due > until + _SPREAD):
             continue
         why = f" ({_first_line(pause.why)})" if pause.why else ""
         text = f"{pause.what} is paused by {pause.by}{why}"
@@ -237,8 +236,11 @@ def _paused(facts: Facts) -> Reason | None:
     return None
 
 
-def _may_fit(facts: Facts, pause: Pause) -> bool:
+def _may_hold(facts: Facts, pause: Pause) -> bool:
     """Return whether the message may be one that *pause* selects; its arguments may not be known here."""
+    named = pause.queue == facts.queue if pause.queue else bool(facts.task) and pause.names(facts.task)
+    if not named:
+        return False
     message = facts.view.message if facts.view is not None else None
     if not pause.where or message is None or facts.view is None or facts.view.hidden:
         return True

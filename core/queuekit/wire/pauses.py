@@ -114,20 +114,29 @@ def read_pauses(record: Record | None, *, now: float) -> tuple[Pause, ...]:
 
 
 def _read(row: Any, passed: float) -> Pause | None:
+    """Return the pause in a row that is valid; ``None`` for another row, and for a pause that has ended."""
     match row:
-        case {"mark": str(mark), "queue": str(queue), "task": str(task), "where": list(where), "left": left, **more}:
-            by, at, why = more.get("by"), more.get("at"), more.get("why")
-        case _:
-            return None
-    if not isinstance(left, int | float | None) or not isinstance(at, int | float):
-        return None
-    rest = None if left is None else left - passed
-    if not (queue or task) or (rest is not None and rest <= 0):
-        return None
-    pairs = tuple((str(pair[0]), str(pair[1])) for pair in where if isinstance(pair, list) and len(pair) == 2)  # noqa: PLR2004 - pairs
-    return Pause(
-        mark=mark, queue=queue, task=task, where=pairs, by=str(by or ""), at=float(at), left=rest, why=str(why or "")
-    )
+        case {
+            "mark": str(mark),
+            "queue": str(queue),
+            "task": str(task),
+            "where": list(where),
+            "at": int() | float() as at,
+            "left": int() | float() | None as left,
+            **more,
+        } if queue or task:
+            rest = None if left is None else left - passed
+            if rest is not None and rest <= 0:
+                return None
+            by, why = str(more.get("by") or ""), str(more.get("why") or "")
+            return Pause(
+                mark=mark, queue=queue, task=task, where=_pairs(where), by=by, at=float(at), left=rest, why=why
+            )
+    return None
+
+
+def _pairs(where: list[Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((str(pair[0]), str(pair[1])) for pair in where if isinstance(pair, list) and len(pair) == 2)  # noqa: PLR2004 - pairs
 
 
 def drain_key(worker: str) -> str:

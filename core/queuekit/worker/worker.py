@@ -493,21 +493,7 @@ class Worker:
 
     def admit(self, deliveries: list[Delivery]) -> None:
         """Accept a batch: read its marks and headers, register its leases, and submit it to the pools."""
-        try:
-            marks = self._marks(deliveries)
-        except UnavailableError:
-            # The messages are leased but will not run here: release them when the engine answers again.
-            self._put_back(deliveries)
-            raise
-        runs: list[Run] = []
-        for delivery in self._bounded(deliveries):
-            prepared = self._executor.prepare(delivery, marks)
-            if isinstance(prepared, Run):
-                prepared.serial = next(self._serials)
-                prepared.context.report_to(self._executor.report, self._executor.begun)
-                runs.append(prepared)
-            else:
-                self._pass_on(prepared)
+        runs = self._prepared(deliveries)
         changes = self._pausing.changes
         if self._pausing.active:
             runs = self._without_paused(runs)
@@ -524,6 +510,25 @@ class Worker:
         self._dispatch(self._acknowledge_early(runs))
         if self._pausing.changes != changes:  # what was paused meanwhile was not in a pool yet
             self._take_back_paused()
+
+    def _prepared(self, deliveries: list[Delivery]) -> list[Run]:
+        """Return the runs of a batch; settle the messages that do not run by their marks or headers."""
+        try:
+            marks = self._marks(deliveries)
+        except UnavailableError:
+            # The messages are leased but will not run here: release them when the engine answers again.
+            self._put_back(deliveries)
+            raise
+        runs: list[Run] = []
+        for delivery in self._bounded(deliveries):
+            prepared = self._executor.prepare(delivery, marks)
+            if isinstance(prepared, Run):
+                prepared.serial = next(self._serials)
+                prepared.context.report_to(self._executor.report, self._executor.begun)
+                runs.append(prepared)
+            else:
+                self._pass_on(prepared)
+        return runs
 
     def _without_paused(self, runs: list[Run]) -> list[Run]:
         """Return the runs of a batch that are not paused; release the others, uncounted."""
