@@ -335,7 +335,7 @@ def outline(envelope: Envelope) -> Message:
     named = task if isinstance(task, str) and is_name(task) else ""
     delay: Any = header.get("delay")
     known = delay if type(delay) in _OPTION_TYPES["delay"] and 0 <= delay <= LONGEST else None
-    place = peek_position(envelope)
+    place = peek_position(envelope) if "flow" in header else None
     return Message(id=envelope.id, task=named, args=[], kwargs={}, headers={}, delay=known, link=place)
 
 

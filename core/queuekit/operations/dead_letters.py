@@ -64,7 +64,7 @@ def walk(
     now = admin.now()
     for stored in islice(admin.dead_stored(queue), most):
         task = admin.task_of(stored)
-        if wanted.matches(_subject(stored, task, now)):
+        if not wanted or wanted.matches(_subject(stored, task, now)):
             yield QueuedMessage(stored=stored, task=task)
 
 

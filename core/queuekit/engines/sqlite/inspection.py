@@ -34,11 +34,11 @@ SELECT seq, id, queue, body, priority, not_before, expires, attempt, generation,
     unique_ttl, state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at
 FROM messages"""
 _ORDERS = {
-    # The columns that a cursor holds, and the order of the rows.
-    Place.READY: ("-priority, due, seq", "priority DESC, due, seq"),
-    Place.DELAYED: ("due, seq", "due, seq"),
-    Place.LEASED: ("lease_until, seq", "lease_until, seq"),
-    Place.DEAD: ("-died_at, -seq", "died_at DESC, seq DESC"),
+    # The columns of the order, each with its place in a row of _STORED and the sign of what is behind.
+    Place.READY: (("priority", 4, "<"), ("due", 14, ">"), ("seq", 0, ">")),
+    Place.DELAYED: (("due", 14, ">"), ("seq", 0, ">")),
+    Place.LEASED: (("lease_until", 15, ">"), ("seq", 0, ">")),
+    Place.DEAD: (("died_at", 22, "<"), ("seq", 0, "<")),
 }
 _DEAD_ONES = "SELECT seq, id, unique_key, unique_until, unique_ttl FROM messages WHERE state = 3 AND queue = ?"
 _REPLAY = """
@@ -69,16 +69,30 @@ def counts(database: Database, queue: str) -> QueueCounts:
 
 def peek(database: Database, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
     """Return messages in *place*, next first; the cursor is the position of the last one."""
-    keys, order = _ORDERS[place]
-    after: list[Any] = json.loads(cursor) if cursor else []
-    behind = f"AND ({keys}) > ({', '.join('?' * len(after))})" if after else ""
-    sql = f"{_STORED} WHERE state = {STATES[place]} AND queue = ? {behind} ORDER BY {order} LIMIT ?"
-    rows = database.read(sql, (queue, *after, limit + 1))
+    columns = _ORDERS[place]
+    order = ", ".join(name + (" DESC" if sign == "<" else "") for name, _, sign in columns)
+    rows: list[Row] = []
+    for condition, values in _ranges(place, json.loads(cursor)) if cursor else [("", [])]:
+        if len(rows) <= limit:
+            sql = f"{_STORED} WHERE state = {STATES[place]} AND queue = ? {condition} ORDER BY {order} LIMIT ?"
+            rows += database.read(sql, (queue, *values, limit + 1 - len(rows)))
     more = limit > 0 and len(rows) > limit
-    return Page(
-        items=tuple(map(_stored, rows[:limit])),
-        cursor=json.dumps(_position(rows[limit - 1], place)) if more else None,
-    )
+    position = [rows[limit - 1][at] for _, at, _ in columns] if more else None
+    return Page(items=tuple(map(_stored, rows[:limit])), cursor=json.dumps(position) if more else None)
+
+
+def _ranges(place: Place, after: list[Any]) -> list[tuple[str, list[Any]]]:
+    """Return conditions, and their values, for what is behind the position *after*, nearest first.
+
+    Each is one range of the index, so that a page costs the same wherever it begins.
+    """
+    columns = list(zip(_ORDERS[place], after, strict=True))
+    found = []
+    for last in reversed(range(len(columns))):
+        same = "".join(f"AND {name} = ? " for (name, _, _), _ in columns[:last])
+        name, _, sign = columns[last][0]
+        found.append((f"{same}AND {name} {sign} ?", after[: last + 1]))
+    return found
 
 
 def find(database: Database, queue: str, ids: Sequence[str]) -> list[Stored]:
@@ -134,17 +148,6 @@ def _among(ids: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
     if ids is None:
         return "", ()
     return "AND id IN (SELECT value FROM json_each(?))", (json.dumps(list(ids)),)
-
-
-def _position(row: Row, place: Place) -> list[float]:
-    """Return the position of a row in the order of *place*, as the first column of ``_ORDERS`` computes it."""
-    seq, priority, due, lease_until, died_at = row[0], row[4], row[14], row[15], row[22]
-    return {
-        Place.READY: [-priority, due, seq],
-        Place.DELAYED: [due, seq],
-        Place.LEASED: [lease_until, seq],
-        Place.DEAD: [-(died_at or 0.0), -seq],
-    }[place]
 
 
 def _stored(row: Row) -> Stored:

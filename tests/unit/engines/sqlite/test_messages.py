@@ -465,3 +465,31 @@ def test_those_that_die_together_are_shown_in_their_order(broker: SqliteBroker) 
 
     shown = [letter.envelope.id for letter in broker.peek("q", place=Place.DEAD).items]
     assert shown == [each.id for each in reversed(dead)] == [f"m{number}" for number in range(8)]
+
+
+def steps(broker: SqliteBroker, place: Place, cursor: str | None) -> int:
+    """Return the steps of SQLite's virtual machine for one page, in tens."""
+    counted: list[int] = []
+    database = broker._database
+    connection = database.ready(database.handle())
+    connection.set_progress_handler(lambda: counted.append(1), 10)
+    try:
+        broker.peek("q", place=place, limit=10, cursor=cursor)
+    finally:
+        connection.set_progress_handler(None, 0)
+    return len(counted)
+
+
+@pytest.mark.parametrize("place", list(Place))
+def test_a_page_costs_the_same_wherever_it_begins(broker: SqliteBroker, place: Place) -> None:
+    """It does not read what earlier pages have shown, even if all of it has the same priority and time."""
+    later = {"not_before": 4e9} if place is Place.DELAYED else {}
+    broker.send([message(f"{number:04}", **later) for number in range(1_000)])
+    taken = [] if place in {Place.READY, Place.DELAYED} else take(broker)
+    if place is Place.DEAD:
+        broker.settle([Dead(delivery, reason="failed") for delivery in taken])
+
+    behind = broker.peek("q", place=place, limit=10).cursor
+    far = broker.peek("q", place=place, limit=900).cursor
+
+    assert 0 < steps(broker, place, far) < 2 * steps(broker, place, behind)
