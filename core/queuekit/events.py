@@ -647,12 +647,12 @@ class Events:
 
 
 def _kinds(to: object) -> frozenset[type[Event]]:
-    """Return the types in *to*, each of which some event has; of another one, a subscriber would never hear."""
+    """Return the types in *to*, each of which events have; a subscriber would wait for others in vain."""
     kinds = tuple(to) if isinstance(to, Collection) and not isinstance(to, str) else None
     for kind in (to,) if kinds is None else kinds:
         if kinds is None or not (isinstance(kind, type) and issubclass(kind, Event) and kind is not Event):
             raise OptionError(
-                f"{kind!r:.60} is no list of events, or none in it", fix="List classes of queuekit.events"
+                f"to: expected a list of event classes, got {kind!r:.60}", fix="List classes of queuekit.events"
             )
     return frozenset(kinds or ())
 

@@ -314,7 +314,7 @@ def test_refuses_to_ask_for_what_is_no_event(to: Any) -> None:
     """Of which the subscriber would never hear."""
     told = Events()
 
-    with pytest.raises(OptionError, match="is no list of events"):
+    with pytest.raises(OptionError, match="expected a list of event classes"):
         told.subscribe(print, to=to)
 
     assert not told.wants(MessagesSettled)

@@ -77,7 +77,7 @@ def _against_queue(session: Session, limit: int, *, as_json: bool) -> int:
     if rows:
         click.echo(columns(("COUNT", "TASK", "QUEUE", "WHY", "SAMPLE"), rows, right=("COUNT",)))
     unable = sum(one.count for one in found.unfit)
-    text = f"{found.looked} waiting messages looked at, {unable} of which this app cannot run"
+    text = f"this app cannot run {unable} of {found.looked} waiting messages"
     session.say(text if found.complete else f"{text}; there are more: raise --limit")
     return 1 if found.unfit else 0
 

@@ -82,9 +82,10 @@ def _consequence(id: str, report: StackReport) -> str:
 
 
 def _others(report: StackReport) -> str:
-    running = {0: "no other body that it runs", 1: "1 other body that it runs"}
-    what = running.get(report.others, f"{report.others} other bodies that it runs")
-    return f"{what}, and all messages that wait in it, go"
+    others = {0: "", 1: "1 other body that it runs and "}.get(
+        report.others, f"{report.others} other bodies that it runs and "
+    )
+    return f"{others}all messages that wait in it go"
 
 
 def _fail(session: Session, text: str, then: str, id: str, *, code: int) -> int:

@@ -46,7 +46,7 @@ def ls(session: Session, *, as_json: bool) -> None:
 @common_options
 @pass_session
 def set_(session: Session, *, name: str, limit: str, burst: int | None, by: str | None) -> None:
-    """Set the numbers of a limit for all workers, e.g. 50/m; "code" lets those of the code be in effect again.
+    """Set the numbers of a limit for all workers, e.g. 50/m; "code" restores those of the code.
 
     Messages that wait for their turn keep it; the numbers apply to those that come after.
     """

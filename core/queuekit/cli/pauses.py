@@ -141,9 +141,9 @@ def of_workers(found: Obedience | None) -> str:
         return "workers obey within 2 seconds; the backend cannot list them, so who has obeyed is not known"
     total = len(found.obeyed) + len(found.others)
     if not total:
-        return "no worker runs that it concerns; one that starts obeys"
+        return "it affects no running worker; workers that start later obey"
     if not found.others:
-        return f"obeyed by {'the one worker' if total == 1 else f'all {total} workers'} that it concerns"
+        return f"obeyed by {'the one worker' if total == 1 else f'all {total} workers'} that it affects"
     more = len(found.others) - _NAMED
     names = ", ".join(map(_last_seen, found.others[:_NAMED])) + (f" and {more} more" if more > 0 else "")
     return f"obeyed by {len(found.obeyed)} of {total} workers; not yet by {names}"

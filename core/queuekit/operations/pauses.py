@@ -184,7 +184,7 @@ def _change(admin: Admin, backend: Backend, change: Change) -> list[Pause]:
                 return after
             if after and backend.put([pauses_record(after, now=now)], expect=expect)[0]:
                 return after
-    raise UnavailableError("others change what is paused at the same time", fix="Try again")
+    raise UnavailableError("others are changing what is paused", fix="Try again")
 
 
 def obedience(admin: Admin, *, paused: Iterable[Pause] = (), resumed: Iterable[Pause] = ()) -> Obedience | None:

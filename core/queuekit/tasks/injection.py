@@ -146,7 +146,7 @@ def _check_worker_scope(name: str, needs: Mapping[str, Resource[Any]], context: 
     if wrong is not None:
         what = f"uses {wrong.name}, which is opened for each run"
     elif context is not None:
-        what = f"takes the context {context!r}, which each run has its own of"
+        what = f"takes the context {context!r}, and each run has its own"
     else:
         return
     raise DeclarationError(f"{name} is opened once in a process, but {what}", fix='Declare it with scope="task"')
@@ -211,7 +211,7 @@ def _uses(annotation: Any, known: Names, depth: int = 0) -> Iterator[Use]:
     found = _read(annotation, known)
     for mark in getattr(found, "__metadata__", ()):
         if mark is Use:
-            raise OptionError("Use stands there without a resource")
+            raise OptionError("Use comes without a resource")
         if isinstance(mark, Use):
             yield mark
     if depth < _DEEPEST:

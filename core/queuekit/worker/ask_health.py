@@ -60,7 +60,7 @@ def ask(address: str, probe: str, *, timeout: float = _PATIENCE) -> tuple[bool, 
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head.split(b"\r\n", 1)[0].split(b" ")
     passed = len(status) > 1 and status[0].startswith(b"HTTP/") and status[1] == b"%d" % _OK
-    text = body.decode("utf-8", "replace").strip() or f"no answer of a worker from {address}"
+    text = body.decode("utf-8", "replace").strip() or f"what answers at {address} is not a worker"
     return passed, "".join(one if one.isprintable() or one == "\n" else "?" for one in text)
 
 

@@ -137,7 +137,7 @@ def _unix_socket(path: str) -> socket.socket:
                 other.connect(path)
             except ConnectionRefusedError:  # also what any other file answers
                 if not Path(path).is_socket():
-                    raise FileExistsError(errno.EEXIST, "a file that is no socket is there") from None
+                    raise FileExistsError(errno.EEXIST, "a file that is not a socket is there") from None
                 Path(path).unlink()
         made.bind(path)
         Path(path).chmod(0o600)

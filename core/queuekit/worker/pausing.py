@@ -110,7 +110,7 @@ class Pausing:
         )
 
     def of_task(self, run: Run) -> Pause | None:
-        """Return the pause of the task of *run*, if there is one that this message fits; that of its queue is none."""
+        """Return the pause that selects *run* by its task; ``None`` if none does, whatever its queue."""
         for pause in self._tasks:
             if pause.names(run.message.task, run.task.name) and _fits(pause, run):
                 return pause

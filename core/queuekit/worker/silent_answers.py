@@ -127,7 +127,7 @@ class SilentAnswers:
         )
 
     def _stack(self, one: HeldLease, inside: Inside) -> tuple[tuple[Frame, ...], str]:
-        """Return the stack of a body, and what is to be said of it."""
+        """Return the stack of a body and a note on it."""
         if self._is_stopped():
             return (), "its worker process is stopped by a signal, as SIGSTOP does"
         if one.apart:

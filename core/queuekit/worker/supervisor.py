@@ -617,7 +617,7 @@ def _delivery(held_lease: HeldLease) -> Delivery:
 
 
 def _replace(child: _Child, reason: str) -> None:
-    """Kill a process, no body of which is to be blamed; another is started when it has ended."""
+    """Kill a process without blaming a body of it; another one starts when it has ended."""
     if child.blamed is None:
         child.replaced, child.blamed = reason, []
         child.process.kill()

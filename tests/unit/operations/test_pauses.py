@@ -127,7 +127,7 @@ def test_two_operators_at_once(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -
     assert [one.queue for one in admin.pauses()] == ["a", "c"]
 
     monkeypatch.setattr(backend, "put", lambda *_, **__: [False])
-    with pytest.raises(UnavailableError, match="others change what is paused"):
+    with pytest.raises(UnavailableError, match="others are changing what is paused"):
         pause(admin, queue="d")
 
 

@@ -93,7 +93,7 @@ def test_replaces_no_file_that_is_not_a_socket(tmp_path: Path) -> None:
     path = tmp_path / "queuekit.toml"
     path.write_text("[worker]")
 
-    with pytest.raises(ConfigError, match="a file that is no socket is there"):
+    with pytest.raises(ConfigError, match="a file that is not a socket is there"):
         HealthServer(str(path), STATE.get)
 
     assert path.read_text() == "[worker]"
