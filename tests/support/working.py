@@ -41,6 +41,17 @@ def flaky_app(**settings: Any) -> Queuekit:
     return make_app(**{**engines, "plugins": {"load": ["support.flaky"]}, **settings})
 
 
+def with_same(app: Queuekit) -> Queuekit:
+    """Return *app* with one task, ``same``."""
+
+    @app.task(name="same")
+    def same(x: int) -> int:
+        """Return *x*."""
+        return x
+
+    return app
+
+
 def broker_of(app: Queuekit) -> FlakyBroker:
     """Return the broker of a flaky app."""
     broker = app.runtime.broker

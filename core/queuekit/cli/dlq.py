@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import click
 
-from queuekit.app import Queuekit
 from queuekit.broker import Place
 from queuekit.cli.message_view import as_document, as_text
 from queuekit.cli.options import (
@@ -24,7 +23,7 @@ from queuekit.cli.options import (
 from queuekit.cli.output import age, columns, echo, moment, one_line, print_json
 from queuekit.cli.output import as_json as as_json_text
 from queuekit.cli.purge import confirm
-from queuekit.cli.session import Session, need_shared
+from queuekit.cli.session import Session
 from queuekit.errors import UnknownIdError
 from queuekit.ids import is_name
 from queuekit.logs.plaintext import clean_json
@@ -59,7 +58,7 @@ def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, as_js
     Filters are task:mail.*, queue:high, reason:crashed, error:Timeout, age:>1h and age:<1h. With filters, at most
     10,000 dead letters are looked at.
     """
-    app = _app(session)
+    app = session.shared_app()
     admin, now = Admin(app), app.clock.time()
     # Convert them to rows one by one: all the bodies together may not fit into memory.
     letters = islice(walk(admin, queue, wanted, most=MOST_LOOKED if wanted else None), limit)
@@ -88,7 +87,7 @@ def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, as_js
 @pass_session
 def groups(session: Session, *, wanted: Filter, queue: str | None, as_json: bool) -> None:
     """Count dead letters by fault: the same task, reason and error but for numbers, ids and quoted texts."""
-    app = _app(session)
+    app = session.shared_app()
     found, now = group(Admin(app), queue, wanted), app.clock.time()
     if as_json:
         print_json([_group_document(one) for one in found])
@@ -109,7 +108,7 @@ def groups(session: Session, *, wanted: Filter, queue: str | None, as_json: bool
 @pass_session
 def export(session: Session, *, wanted: Filter, queue: str | None) -> None:
     """Print dead letters as JSON Lines, one document a line, with arguments but for redacted ones."""
-    admin = Admin(_app(session))
+    admin = session.admin()
     for queued in walk(admin, queue, wanted):
         click.echo(clean_json(as_json_text(_document(queued) | _arguments(admin, queued))))
 
@@ -122,7 +121,7 @@ def export(session: Session, *, wanted: Filter, queue: str | None) -> None:
 @pass_session
 def show(session: Session, *, id: str, as_json: bool) -> None:
     """Show one dead letter in full."""
-    app = _app(session)
+    app = session.shared_app()
     admin = Admin(app)
     view = admin.show(id)
     if view.queued is None or view.queued.stored.place is not Place.DEAD:
@@ -173,7 +172,7 @@ def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None
 
     Choose them by ids, by filters that must all match (task:mail.* error:Timeout age:>1h), or with --all.
     """
-    app = _app(session)
+    app = session.shared_app()
     admin = Admin(app)
     chosen = _chosen(admin, **choice)
     if dry_run:
@@ -195,7 +194,7 @@ def drop(session: Session, *, dry_run: bool, rate: float | None, by: str | None,
 
     Choose them by ids, by filters that must all match (task:mail.* error:Timeout age:>1h), or with --all.
     """
-    app = _app(session)
+    app = session.shared_app()
     admin = Admin(app)
     chosen = _chosen(admin, **choice)
     count = sum(map(len, chosen.ids.values()))
@@ -232,12 +231,6 @@ def _print_dry_run(session: Session, chosen: Selection, what: str) -> None:
     ids = [id for some in chosen.values() for id in some]
     _print(ids)
     session.say(f"{len(ids)} {what}")
-
-
-def _app(session: Session) -> Queuekit:
-    app = session.any_app()
-    need_shared(app)
-    return app
 
 
 class _Chosen(NamedTuple):

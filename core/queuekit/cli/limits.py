@@ -5,10 +5,9 @@ from __future__ import annotations
 import attrs
 import click
 
-from queuekit.app import Queuekit
 from queuekit.cli.options import as_option, common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import age, columns, moment, print_json
-from queuekit.cli.session import Session, need_shared
+from queuekit.cli.session import Session
 from queuekit.operations.limits import LimitView, free_limit, list_limits, set_limit, unset_limit
 
 __all__ = ["command"]
@@ -50,7 +49,7 @@ def set_(session: Session, *, name: str, limit: str, burst: int | None, by: str 
 
     Messages that wait for their turn keep it; the numbers apply to those that come after.
     """
-    app = _app(session)
+    app = session.shared_app()
     if limit == "code":
         unset_limit(app, name, by=by)
         session.say(f"The numbers of {name} are those of the code.")
@@ -71,19 +70,13 @@ def free(session: Session, *, name: str, key: str, by: str | None) -> int:
 
     Messages that have a turn keep it.
     """
-    freed = free_limit(_app(session), name, key, by=by)
+    freed = free_limit(session.shared_app(), name, key, by=by)
     session.say("The next message starts at once." if freed else "Nothing had to wait.")
     return 0 if freed else 1
 
 
-def _app(session: Session) -> Queuekit:
-    app = session.any_app()
-    need_shared(app)
-    return app
-
-
 def _list(session: Session, *, as_json: bool) -> None:
-    app = _app(session)
+    app = session.shared_app()
     views, now = list_limits(app), app.runtime.now()
     if as_json:
         print_json([_document(view) for view in views])

@@ -76,7 +76,7 @@ def ls(session: Session, *, as_json: bool) -> None:
 @pass_session
 def show(session: Session, *, name: str, as_json: bool) -> None:
     """Show one schedule in full, with its next five ticks."""
-    app = _app(session)
+    app = session.shared_app()
     view = app.schedules.get(name)
     coming = app.schedules.upcoming(name, SHOWN)
     if as_json:
@@ -164,7 +164,7 @@ def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as
         given["when"] = when_from_text(when_text, tz=tz)
     if not given:
         raise click.UsageError("nothing to change: give --when, --misfire, --overlap or --grace")
-    app = _app(session)
+    app = session.shared_app()
     _report(session, app, app.schedules.change(name, **given), as_json=as_json)
 
 
@@ -175,7 +175,7 @@ def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as
 @pass_session
 def pause(session: Session, *, names: tuple[str, ...]) -> None:
     """Pause schedules: send no ticks until they are resumed."""
-    app = _app(session)
+    app = session.shared_app()
     for name in names:
         app.schedules.pause(name)
         session.say(f"paused  {name}")
@@ -188,7 +188,7 @@ def pause(session: Session, *, names: tuple[str, ...]) -> None:
 @pass_session
 def resume(session: Session, *, names: tuple[str, ...]) -> None:
     """Resume schedules, from now on."""
-    app = _app(session)
+    app = session.shared_app()
     for name in names:
         view = app.schedules.resume(name)
         session.say(f"resumed  {name}, next {when(view.next, now=app.runtime.now())}")
@@ -204,7 +204,7 @@ def sign(session: Session, *, names: tuple[str, ...]) -> None:
 
     For schedules that were added before there were keys, and for a new key. Remove one that you do not want.
     """
-    app = _app(session)
+    app = session.shared_app()
     for name in names:
         app.schedules.sign(name)
         entry = app.schedules.get(name).entry
@@ -221,7 +221,7 @@ def run(session: Session, *, name: str) -> None:
 
     The ticks of the schedule NAME go on as before.
     """
-    click.echo(_app(session).schedules.run(name).id)
+    click.echo(session.shared_app().schedules.run(name).id)
 
 
 @command.command("remove")
@@ -234,16 +234,10 @@ def remove(session: Session, *, names: tuple[str, ...]) -> None:
 
     A schedule that was added can be removed, and one that no running worker declares any more.
     """
-    app = _app(session)
+    app = session.shared_app()
     for name in names:
         app.schedules.remove(name)
         session.say(f"removed  {name}")
-
-
-def _app(session: Session) -> Queuekit:
-    app = session.any_app()
-    need_shared(app)
-    return app
 
 
 def _call(app: Queuekit, task: str, arguments: tuple[str, ...]) -> Signature[Any]:
@@ -271,7 +265,7 @@ def _report(session: Session, app: Queuekit, view: ScheduleView, *, as_json: boo
 
 
 def _list(session: Session, *, as_json: bool) -> None:
-    app = _app(session)
+    app = session.shared_app()
     views, aside = app.schedules.all(), app.schedules.set_aside()
     if as_json:
         broken = [{"name": name, "state": _ASIDE, "error": why} for name, why in aside.items()]

@@ -145,6 +145,16 @@ class Session:
             self._tell_default(app)
         return app
 
+    def shared_app(self) -> Queuekit:
+        """Return :meth:`any_app`, whose engines other processes can see.
+
+        Raises:
+            CapabilityError: An engine lives inside one process, so other processes cannot see it.
+        """
+        app = self.any_app()
+        need_shared(app)
+        return app
+
     def _tell_default(self, app: Queuekit) -> None:
         """Print which broker is used if none is configured, unless the output is JSON."""
         from queuekit.config.settings import DEFAULT
@@ -166,9 +176,7 @@ class Session:
         """
         from queuekit.operations.admin import Admin
 
-        app = self.any_app()
-        need_shared(app)
-        return Admin(app)
+        return Admin(self.shared_app())
 
     def locate(self, error: UnavailableError) -> None:
         """Add the configured URLs, and where they are configured, to *error*."""

@@ -10,7 +10,7 @@ from queuekit.broker import Place
 from queuekit.cli.message_view import as_document, as_text
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import print_json
-from queuekit.cli.session import Session, need_shared
+from queuekit.cli.session import Session
 from queuekit.operations.admin import Admin
 
 __all__ = ["command"]
@@ -24,8 +24,7 @@ __all__ = ["command"]
 @pass_session
 def command(session: Session, *, id: str, as_json: bool) -> None:
     """Show everything known about the message ID: state, place, times, arguments, result, error, traceback."""
-    app = session.any_app()
-    need_shared(app)
+    app = session.shared_app()
     view = Admin(app).show(id)
     if as_json:
         print_json(as_document(view, app.runtime.accepted))

@@ -68,13 +68,14 @@ def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) 
             yield f"{option}, which {scheme}:// does not support"
     if options.expires is not None and not tells_time:
         yield f"expires, but neither {scheme}:// nor the result backend has a clock"
-    if options.limits:
-        yield from _unmet_by_limits(runtime, tells_time=tells_time)
+    yield from _unmet_by_limits(options, runtime, tells_time=tells_time)
     if options.track and runtime.backend is None:
         yield "track, which needs a result backend"
 
 
-def _unmet_by_limits(runtime: Runtime, *, tells_time: bool) -> Iterator[str]:
+def _unmet_by_limits(options: TaskOptions, runtime: Runtime, *, tells_time: bool) -> Iterator[str]:
+    if not options.limits:
+        return
     scheme = runtime.broker_url.scheme
     if runtime.backend is None:
         yield "limits, which need a result backend"

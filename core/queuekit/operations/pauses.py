@@ -231,17 +231,22 @@ def drain(admin: Admin, name: str, *, by: str | None = None) -> Presence:
         NoBackendError: No backend is configured.
         CapabilityError: The backend cannot list workers.
     """
-    fleet = admin.fleet()
-    found = [one for one in fleet if one.name == name] or [one for one in fleet if str(one.pid) == name]
-    if len(found) != 1:
-        text = f"no worker is named {name!r}" if not found else f"{name} is the process of {len(found)} workers"
-        near = did_you_mean(name, [one.name for one in fleet])
-        raise UnknownIdError(text + (f"; {near}" if near else ""), fix="List them:  queuekit workers")
+    worker = _named(admin.fleet(), name)
     wish = Drain(by=(by or "").strip() or person(), at=admin.now())
     with admin.in_time():
-        admin.need_backend("draining a worker").put([drain_record(found[0].name, wish)])
-    admin.acted("drain", by=by, on=found[0].name)
-    return found[0]
+        admin.need_backend("draining a worker").put([drain_record(worker.name, wish)])
+    admin.acted("drain", by=by, on=worker.name)
+    return worker
+
+
+def _named(fleet: Sequence[Presence], name: str) -> Presence:
+    """Return the worker with that name, or the only one with that process id."""
+    found = [one for one in fleet if one.name == name] or [one for one in fleet if str(one.pid) == name]
+    if len(found) == 1:
+        return found[0]
+    text = f"no worker is named {name!r}" if not found else f"{name} is the process of {len(found)} workers"
+    near = did_you_mean(name, [one.name for one in fleet])
+    raise UnknownIdError(text + (f"; {near}" if near else ""), fix="List them:  queuekit workers")
 
 
 def drained(

@@ -488,14 +488,16 @@ class Supervisor:
 
     def _judge(self, child: _Child, code: int, how: str) -> None:
         """Restart *child* unless the supervisor is stopping; while stopping, record a bad exit."""
-        if not self._signals:
-            if child.drains and code != DRAINED:
-                self.app.events.emit(WorkerCrashed(name=child.name, how=how, again_in=None))
-            elif code != DRAINED and (code != 0 or not self._burst):
-                lived = time.monotonic() - child.started
-                self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
-        elif self._signals == 1 and code not in _ENDED_AS_TOLD and not (child.overdue or child.replaced):
-            self._code = self._code or 1
+        if self._signals:
+            if self._signals == 1 and code not in _ENDED_AS_TOLD and not (child.overdue or child.replaced):
+                self._code = self._code or 1
+        elif code == DRAINED:
+            return
+        elif child.drains:
+            self.app.events.emit(WorkerCrashed(name=child.name, how=how, again_in=None))
+        elif code != 0 or not self._burst:
+            lived = time.monotonic() - child.started
+            self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
 
     def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:
         """Restart a process after a growing pause; give up, with an event, on one that cannot start."""

@@ -15,7 +15,7 @@ from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
 from queuekit.ids import InvalidNameError
 from queuekit.states import State
 from support.waiting import PATIENCE
-from support.working import backend_of, burst, flaky_app, make_app, working
+from support.working import backend_of, burst, flaky_app, make_app, with_same, working
 
 MANY = 1_000
 AT_ONCE = 300
@@ -27,17 +27,6 @@ def app() -> Iterator[Queuekit]:
     made = with_same(make_app())
     yield made
     made.close()
-
-
-def with_same(app: Queuekit) -> Queuekit:
-    """Return *app* with one task, ``same``."""
-
-    @app.task(name="same")
-    def same(x: int) -> int:
-        """Return *x*."""
-        return x
-
-    return app
 
 
 def test_tells_what_is_stored(app: Queuekit) -> None:

@@ -16,7 +16,7 @@ from queuekit.engines.memory import MemoryBackend
 from queuekit.errors import UnavailableError, UnknownIdError
 from queuekit.wire.batches import READ_BYTES
 from support.waiting import PATIENCE, wait_until
-from support.working import backend_of, burst, finish, flaky_app, make_app, take_one, working
+from support.working import backend_of, burst, finish, flaky_app, make_app, take_one, with_same, working
 
 MANY = 100
 
@@ -27,17 +27,6 @@ def app() -> Iterator[Queuekit]:
     made = with_same(make_app())
     yield made
     made.close()
-
-
-def with_same(app: Queuekit) -> Queuekit:
-    """Return *app* with one task, ``same``."""
-
-    @app.task(name="same")
-    def same(x: int) -> int:
-        """Return *x*."""
-        return x
-
-    return app
 
 
 async def pending(app: Queuekit, count: int, timeout: float | None = PATIENCE) -> list[asyncio.Task[Any]]:
