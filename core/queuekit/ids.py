@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from queuekit.errors import QueuekitError
+from queuekit.errors import OptionError, QueuekitError
 
 __all__ = [
+    "LONGEST_PERSON",
     "InvalidNameError",
     "check_id",
+    "check_length",
     "check_name",
     "derived_id",
     "is_name",
@@ -27,6 +29,8 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,120}", re.ASCII)
+LONGEST_PERSON = 200
+"""Most characters of the name of an operator."""
 _SHOWN = 60
 """Characters of an invalid name that errors show."""
 _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
@@ -72,6 +76,16 @@ def check_name(value: str, *, what: str) -> str:
         return plain(value)
     shown = repr(value if isinstance(value, str) and len(value) <= _SHOWN else str(value)[:_SHOWN] + "...")
     raise InvalidNameError(f"{shown} cannot name a {what}", fix="Use 1 to 120 characters out of A-Z a-z 0-9 _ . : -")
+
+
+def check_length(text: str, *, most: int, what: str) -> None:
+    """Raise if *text* is too long to be kept in a record that others read.
+
+    Raises:
+        OptionError: It has more than *most* characters.
+    """
+    if len(text) > most:
+        raise OptionError(f"{what} has {len(text):,} characters, above the limit of {most:,}", fix="Shorten it")
 
 
 def check_id(value: Any, *, what: str = "message") -> str:

@@ -9,6 +9,8 @@ import click
 
 from queuekit import durations
 from queuekit.cli.session import Session
+from queuekit.errors import OptionError
+from queuekit.ids import LONGEST_PERSON, check_length
 from queuekit.operations.filters import Filter, parse_filter
 from queuekit.urls import mask
 
@@ -53,6 +55,14 @@ def duration_option(name: str, *, setting: str | None = None, help: str) -> Call
         return seconds
 
     return click.option(name, metavar="DURATION", callback=callback, expose_value=setting is None, help=help)
+
+
+def _by(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    try:
+        check_length(value or "", most=LONGEST_PERSON, what="the name")
+    except OptionError as error:
+        raise click.BadParameter(error.what, ctx=context, param=parameter) from None
+    return value
 
 
 def _filter(context: click.Context, parameter: click.Parameter, terms: tuple[str, ...]) -> Filter:
@@ -148,6 +158,10 @@ engine_options: Callable[[Any], Any] = _all(
 
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 as_option: Callable[[Any], Any] = click.option(
-    "--as", "by", metavar="NAME", help="Who does this, for the record. Default: user@host."
+    "--as",
+    "by",
+    metavar="NAME",
+    callback=_by,
+    help=f"Who does this, for the record; at most {LONGEST_PERSON} characters. Default: user@host.",
 )
 queue_option: Callable[[Any], Any] = click.option("--queue", metavar="NAME", help="Only this queue.")

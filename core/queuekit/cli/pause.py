@@ -19,7 +19,7 @@ __all__ = ["command"]
 
 @click.command()
 @duration_option("--for", help="How long; then it ends by itself. Default: until resumed.")
-@click.option("--why", metavar="TEXT", default="", help="The reason, for others.")
+@click.option("--why", metavar="TEXT", default="", help="The reason, for others; at most 500 characters.")
 @target_arguments
 def command(session: Session, *, by: str | None, why: str, **given: Any) -> int:
     """Pause QUEUE, or a task with --task, and say which workers have obeyed.

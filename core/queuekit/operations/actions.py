@@ -16,15 +16,17 @@ from queuekit.backend import Record
 from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
 from queuekit.events import OperatorActed
-from queuekit.ids import new_id
+from queuekit.ids import LONGEST_PERSON, check_length, new_id
 from queuekit.timelimit import time_limit
 
-__all__ = ["ACTION", "Action", "person", "read_action", "record_action"]
+__all__ = ["ACTION", "Action", "named", "person", "read_action", "record_action"]
 
 ACTION = "action:"
 """Prefix of the keys of these records."""
 _TTL = 30 * 86_400.0
 """Seconds for which an action is remembered."""
+_LONGEST_TEXT = 1_000
+"""Most characters that a record keeps of what an action was done to, and of why."""
 _MOST_IDS = 100
 """Most ids of messages that a record names."""
 
@@ -58,21 +60,32 @@ def person() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def named(by: str | None) -> str:
+    """Return the name of who does something: *by* or, if that is empty, user and host of this process.
+
+    Raises:
+        OptionError: *by* is longer than :data:`LONGEST_PERSON`.
+    """
+    check_length(by or "", most=LONGEST_PERSON, what="the name of who does this")
+    return (by or "").strip() or person()
+
+
 def record_action(
     runtime: Runtime, what: str, *, by: str | None, on: str = "", ids: Sequence[str] = (), count: int = 0, why: str = ""
 ) -> Action:
     """Emit the event of an action and, if there is a backend, write its record; return the action.
 
-    A backend that does not answer is ignored: the action itself has happened.
+    A backend that does not answer is ignored: the action itself has happened. For the same reason, texts that are too
+    long are cut.
     """
     action = Action(
         what=what,
-        by=(by or "").strip() or person(),
+        by=(by or "").strip()[:LONGEST_PERSON] or person(),
         at=runtime.clock.time(),
-        on=on,
+        on=on[:_LONGEST_TEXT],
         count=count or len(ids),
         ids=tuple(ids[:_MOST_IDS]),
-        why=why,
+        why=why[:_LONGEST_TEXT],
     )
     if runtime.backend is not None:
         body = json.dumps(attrs.asdict(action)).encode()

@@ -21,7 +21,7 @@ from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
 from queuekit.execution.workflow_store import read_graph
 from queuekit.hookspecs import Check
 from queuekit.ids import is_name, plain
-from queuekit.operations.actions import ACTION, Action, person, read_action, record_action
+from queuekit.operations.actions import ACTION, Action, named, read_action, record_action
 from queuekit.operations.redaction import redacted
 from queuekit.operations.signatures import doubt_of, schedule_doubts, signed_again
 from queuekit.plugins.loading import reason
@@ -382,6 +382,7 @@ class Admin:
         Raises:
             UnknownIdError: Neither broker nor backend knows it.
             NoBackendError: The broker cannot remove messages, and there is no backend for the cancel mark.
+            OptionError: *by* is longer than 200 characters.
         """
         id = plain(id)
         graph = read_graph(self._runtime, id)
@@ -688,7 +689,7 @@ class Admin:
         return read_info(id, found.get(result_key(id))), None if mark is None else read_cancellation(mark)
 
     def _wish(self, by: str | None) -> Cancellation:
-        return Cancellation(by=person() if by is None else by, at=self._runtime.clock.time())
+        return Cancellation(by=named(by), at=self._runtime.clock.time())
 
     def _find(self, id: str, *, hint: str) -> QueuedMessage | None:
         """Return the message *id* from the queue that its record names, or from any other."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from queuekit.ids import plain
-from queuekit.operations.actions import person
+from queuekit.operations.actions import named
 from queuekit.operations.admin import Admin, MessageView
 from queuekit.states import FINAL
 from queuekit.wire.records import CANCEL_TTL, Cancellation, cancel_mark
@@ -27,7 +27,7 @@ def kill(admin: Admin, id: str, *, by: str | None, patience: float) -> MessageVi
         NoBackendError: The request needs a backend.
     """
     id, clock = plain(id), admin.runtime.clock
-    wish = Cancellation(by=person() if by is None else by, at=clock.time(), hard=True)
+    wish = Cancellation(by=named(by), at=clock.time(), hard=True)
     with admin.in_time():
         admin.runtime.need_backend("killing a running task").put([cancel_mark(id, ttl=CANCEL_TTL, wish=wish)])
     end = clock.monotonic() + patience

@@ -10,7 +10,7 @@ from queuekit.backend import Record
 from queuekit.ids import check_name
 from queuekit.limiting.rates import LIMIT, RATE, SLOW, LimitKey, number_in
 from queuekit.limits import Rate, rate_text
-from queuekit.operations.actions import person, record_action
+from queuekit.operations.actions import named, record_action
 from queuekit.operations.admin import Source
 from queuekit.timelimit import time_limit
 
@@ -80,7 +80,7 @@ def set_limit(app: Source, name: str, limit: str, *, burst: int | None = None, b
     """
     check_name(name, what="limit")
     made = Rate(limit, burst=burst or 1)
-    text, who = rate_text(made.amount, made.period), (by or "").strip() or person()
+    text, who = rate_text(made.amount, made.period), named(by)
     body = json.dumps({"limit": text, "burst": burst, "by": who}).encode()
     with time_limit(app.runtime.config.send_timeout):
         app.runtime.need_backend("a limit").put([Record(key=LIMIT + name, body=body)])
@@ -90,6 +90,7 @@ def set_limit(app: Source, name: str, limit: str, *, burst: int | None = None, b
 def unset_limit(app: Source, name: str, *, by: str | None = None) -> bool:
     """Let the numbers of the code be in effect again; return whether others were set."""
     check_name(name, what="limit")
+    named(by)
     with time_limit(app.runtime.config.send_timeout):
         done = bool(app.runtime.need_backend("a limit").delete([LIMIT + name]))
     record_action(app.runtime, "limits unset", by=by, on=name)
@@ -102,6 +103,7 @@ def free_limit(app: Source, name: str, key: str = "", *, by: str | None = None) 
     Messages that have a turn already keep it.
     """
     place = LimitKey(check_name(name, what="limit"), key, Rate("1/s"))
+    named(by)
     with time_limit(app.runtime.config.send_timeout):
         done = bool(app.runtime.need_backend("a limit").delete(place.records[:2]))
     record_action(app.runtime, "limits free", by=by, on=f"{name}/{key}" if key else name)

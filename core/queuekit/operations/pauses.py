@@ -9,10 +9,19 @@ from typing import NamedTuple
 from queuekit import durations
 from queuekit.backend import Backend
 from queuekit.errors import OptionError, QueuekitError, UnavailableError, UnknownIdError, did_you_mean
-from queuekit.ids import check_name, new_id
-from queuekit.operations.actions import person
+from queuekit.ids import check_length, check_name, new_id
+from queuekit.operations.actions import named
 from queuekit.operations.admin import Admin
-from queuekit.wire.pauses import PAUSED, Drain, Pause, drain_record, pauses_record, read_pauses
+from queuekit.wire.pauses import (
+    LONGEST_PAUSES,
+    LONGEST_WHY,
+    PAUSED,
+    Drain,
+    Pause,
+    drain_record,
+    pauses_record,
+    read_pauses,
+)
 from queuekit.wire.presence import Presence
 
 __all__ = [
@@ -30,6 +39,8 @@ __all__ = [
 PATIENCE = 3.0
 """Seconds to wait for workers, which look every 1.5 seconds."""
 _LOOK = 0.2
+_LONGEST = 500
+"""Most characters of the pattern of a task, and of a name and value of an argument or header."""
 _TRIES = 20
 """Most attempts to change the record while others change it."""
 
@@ -71,27 +82,29 @@ def pause(
         where: Arguments or headers of the task's messages that are paused, and their values as text.
         lasts: Seconds until it ends by itself, more than 0; ``None`` for no end.
         by: Who does it; default: user and host of this process.
-        why: The reason, for others.
+        why: The reason, for others; at most 500 characters.
 
     Raises:
-        OptionError: Neither a queue nor a task is named, or both, or *where* goes with a queue.
+        OptionError: Neither a queue nor a task is named, or both, or *where* goes with a queue, or a text is too long,
+            or so much is paused that the record of all pauses would be too large.
         DurationError: *lasts* is not a duration, or is 0.
         InvalidNameError: It cannot be the name of a queue.
         NoBackendError: No backend is configured, in which pauses are recorded.
     """
     _check(queue, task, where, lasts)
+    check_length(why, most=LONGEST_WHY, what="the reason of a pause")
     backend = admin.need_backend("a pause, which workers read from it,")
     made = Pause(
         mark=new_id(),
         queue=check_name(queue, what="queue") if queue else "",
         task=task,
         where=tuple(sorted(where)),
-        by=(by or "").strip() or person(),
+        by=named(by),
         at=admin.now(),
         left=lasts,
         why=why,
     )
-    _change(admin, backend, lambda old: [*(one for one in old if one.target != made.target), made])
+    _change(admin, backend, lambda old: _with(old, made))
     admin.acted("pause", by=by, on=made.what, why=why)
     return made
 
@@ -102,8 +115,30 @@ def _check(queue: str, task: str, where: Sequence[tuple[str, str]], lasts: float
         raise OptionError(f"a pause needs a queue or a task, got {queue=} and {task=}", fix="Give one of the two")
     if queue and where:
         raise OptionError("where= selects messages of a task, not of a queue", fix="Give a task")
+    _check_texts(task, where)
     if lasts is not None and durations.parse(lasts) == 0:
         raise durations.DurationError("a pause must last longer than 0 seconds")
+
+
+def _check_texts(target: str, where: Sequence[tuple[str, str]]) -> None:
+    """Raise if a text is too long for a record that all workers read."""
+    check_length(target, most=_LONGEST, what="the queue or task of a pause")
+    for name, value in where:
+        check_length(f"{name}={value}", most=_LONGEST, what="a where= of a pause")
+
+
+def _with(old: list[Pause], made: Pause) -> list[Pause]:
+    """Return the pauses *old* with *made*, which replaces one of the same.
+
+    Raises:
+        OptionError: The record of them would be too large.
+    """
+    after = [*(one for one in old if one.target != made.target), made]
+    size = len(pauses_record(after, now=made.at).body)
+    if size > LONGEST_PAUSES:
+        text = f"the record of {len(after)} pauses would have {size:,} bytes, above the limit of {LONGEST_PAUSES:,}"
+        raise OptionError(text, fix="End some of them, or pause tasks by a pattern:  queuekit pauses")
+    return after
 
 
 def resume(
@@ -128,7 +163,10 @@ def resume(
     Raises:
         NotPausedError: That is not paused.
         NoBackendError: No backend is configured.
+        OptionError: A text is longer than that of a pause may be.
     """
+    named(by)
+    _check_texts(queue or task, where)
     backend, pairs, ended = admin.need_backend("a pause"), tuple(sorted(where)), list[Pause]()
 
     def without(old: list[Pause]) -> list[Pause]:
@@ -231,15 +269,15 @@ def drain(admin: Admin, name: str, *, by: str | None = None) -> Presence:
         NoBackendError: No backend is configured.
         CapabilityError: The backend cannot list workers.
     """
-    worker = _named(admin.fleet(), name)
-    wish = Drain(by=(by or "").strip() or person(), at=admin.now())
+    worker = _worker_named(admin.fleet(), name)
+    wish = Drain(by=named(by), at=admin.now())
     with admin.in_time():
         admin.need_backend("draining a worker").put([drain_record(worker.name, wish)])
     admin.acted("drain", by=by, on=worker.name)
     return worker
 
 
-def _named(fleet: Sequence[Presence], name: str) -> Presence:
+def _worker_named(fleet: Sequence[Presence], name: str) -> Presence:
     """Return the worker with that name, or the only one with that process id."""
     found = [one for one in fleet if one.name == name] or [one for one in fleet if str(one.pid) == name]
     if len(found) == 1:

@@ -17,6 +17,8 @@ import attrs
 from queuekit.backend import Record
 
 __all__ = [
+    "LONGEST_PAUSES",
+    "LONGEST_WHY",
     "PAUSED",
     "Drain",
     "Pause",
@@ -29,6 +31,10 @@ __all__ = [
 
 PAUSED = "paused"
 """Key of the record of all pauses."""
+LONGEST_WHY = 500
+"""Most characters of the reason of a pause."""
+LONGEST_PAUSES = 64_000
+"""Most bytes of the record of all pauses, which each worker reads every 1.5 seconds."""
 _FOREVER = 10 * 365 * 86_400.0
 """Seconds for which the record is kept if a pause has no end."""
 _DRAIN_TTL = 86_400.0

@@ -114,6 +114,17 @@ def test_every_command_and_option_is_explained(name: str, command: click.Command
     assert not [option.name for option in options if not option.help]
 
 
+def test_every_command_refuses_a_long_name_of_a_person() -> None:
+    """Before it does anything: the name goes into records that others read."""
+    options = [(each, one) for _, each in all_commands() for one in each.params if "--as" in one.opts]
+
+    for command, option in options:
+        with pytest.raises(click.BadParameter, match="has 201 characters, above the limit of 200"):
+            option.process_value(click.Context(command), "x" * 201)
+
+    assert len(options) >= 9
+
+
 def test_list_of_commands_is_of_core_alone(tmp_path: Path) -> None:
     """The list loads no plugin, so that it stays quick; it says where to look for their commands."""
     commands.write(tmp_path, GREETER)

@@ -11,10 +11,11 @@ from queuekit import Queuekit, Signature, State
 from queuekit.backend import Record
 from queuekit.broker import Broker, Capabilities, Dead, Place
 from queuekit.envelope import Envelope
-from queuekit.errors import CapabilityError, NoBackendError, UnavailableError, UnknownIdError
+from queuekit.errors import CapabilityError, NoBackendError, OptionError, UnavailableError, UnknownIdError
 from queuekit.events import MessageDead
 from queuekit.hookspecs import Check, hookimpl
 from queuekit.operations.admin import Admin
+from queuekit.operations.kills import kill
 from queuekit.wire.records import worker_key
 from support.waiting import wait_until
 from support.working import broker_of, burst, counts, flaky_app, make_app, seen, take_one, working
@@ -160,6 +161,20 @@ def test_cancels_what_has_no_record() -> None:
 
     assert app.cancel(result.id) is True
     assert counts(app) == {}
+
+
+def test_refuses_a_long_name_of_who_cancels() -> None:
+    """Or kills: nothing happens."""
+    app = make_app()
+    sent = app.send(call())
+    admin = Admin(app)
+
+    with pytest.raises(OptionError, match="has 201 characters, above the limit of 200"):
+        admin.cancel(sent.id, by="x" * 201)
+    with pytest.raises(OptionError, match="has 201 characters, above the limit of 200"):
+        kill(admin, sent.id, by="x" * 201, patience=0.0)
+
+    assert (sent.state, admin.show(sent.id).cancellation) == (State.PENDING, None)
 
 
 def test_cancel_of_a_running_task_leaves_a_mark() -> None:

@@ -93,6 +93,16 @@ def test_an_action_is_an_event_and_a_record() -> None:
     assert (events[0].what, events[0].by, events[0].count) == ("purge", person(), 150)
 
 
+def test_an_action_keeps_the_beginning_of_long_texts() -> None:
+    """It has happened, so it is recorded in any case, in a record that any backend can store."""
+    app = make_app()
+
+    Admin(app).acted("dlq drop", by="b" * 201, on="o" * 100_000, why="w" * 100_000)
+
+    (action,) = Admin(app).actions()
+    assert (action.by, action.on, action.why) == ("b" * 200, "o" * 1_000, "w" * 1_000)
+
+
 def test_an_action_stands_though_nothing_records_it() -> None:
     """It has happened: the backend is asked for nothing more than the record."""
     app = flaky_app()

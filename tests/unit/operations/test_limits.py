@@ -1,6 +1,7 @@
 """What an operator does with limits: see who waits, change numbers, let a key start; each with who did it."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,19 @@ def test_says_who_set_the_numbers(app: Queuekit) -> None:
 
     assert (view.limit, view.burst, view.set_by) == ("50/m", 3, "ann")
     assert (action.what, action.on, action.by) == ("limits set 50/m", "stripe", "ann")
+
+
+def test_refuses_a_long_name_of_a_person(app: Queuekit) -> None:
+    """Whatever is changed, and before it is."""
+    set_limit(app, "stripe", "50/m", by="ann")
+
+    for change in (partial(set_limit, app, "stripe", "60/m"), partial(unset_limit, app, "stripe")):
+        with pytest.raises(OptionError, match="limit of 200"):
+            change(by="x" * 201)
+    with pytest.raises(OptionError, match="limit of 200"):
+        free_limit(app, "stripe", by="x" * 201)
+
+    assert [action.by for action in Admin(app).actions()] == ["ann"]
 
 
 def test_numbers_of_the_code_come_back(app: Queuekit) -> None:

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from queuekit import Queuekit
 from queuekit.backend import Record
-from queuekit.errors import NoBackendError, QueuekitError, UnavailableError, UnknownIdError
+from queuekit.errors import NoBackendError, OptionError, QueuekitError, UnavailableError, UnknownIdError
 from queuekit.ids import InvalidNameError
 from queuekit.operations.admin import Admin
 from queuekit.operations.pauses import NotPausedError, drain, obedience, pause, resume, resume_command, until_obeyed
@@ -65,6 +66,50 @@ def test_refuses_a_pause_of_nothing(app: Queuekit, given: dict[str, Any], text: 
         pause(Admin(app), **given)
 
     assert (Admin(app).pauses(), Admin(app).actions()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        pytest.param({"queue": "q", "why": "x" * 501}, "the reason of a pause has 501 .* limit of 500", id="why"),
+        pytest.param({"queue": "q", "by": "x" * 201}, "the name of who does this has 201 .* limit of 200", id="by"),
+        pytest.param({"task": "x" * 501}, "the queue or task of a pause has 501", id="task"),
+        pytest.param({"task": "t", "where": [("a", "x" * 499)]}, "where= of a pause has 501", id="where"),
+    ],
+)
+def test_refuses_texts_that_are_too_long(app: Queuekit, given: dict[str, Any], text: str) -> None:
+    """Each worker reads them every 1.5 seconds."""
+    with pytest.raises(OptionError, match=text):
+        pause(Admin(app), **given)
+
+    assert (Admin(app).pauses(), Admin(app).actions()) == ([], [])
+    rest = {name: value for name, value in given.items() if name != "why"}
+    if rest != {"queue": "q"}:
+        with pytest.raises(OptionError, match=text):
+            resume(Admin(app), **rest)
+
+
+def test_keeps_the_longest_texts(app: Queuekit) -> None:
+    """In the pause, and in the record of the action."""
+    pause(Admin(app), queue="q", by="b" * 200, why="w" * 500)
+
+    assert [(one.by, one.why) for one in Admin(app).pauses()] == [("b" * 200, "w" * 500)]
+    assert [(one.by, one.why) for one in Admin(app).actions()] == [("b" * 200, "w" * 500)]
+
+
+def test_refuses_more_pauses_than_fit_one_record(app: Queuekit) -> None:
+    """Those that there are stay, can be replaced by shorter ones, and can be ended."""
+    admin, long = Admin(app), partial(pause, Admin(app), by="ann", why="\N{SNOWMAN}" * 500)
+    for number in range(20):
+        long(task=f"t{number}")
+
+    with pytest.raises(OptionError, match=r"the record of 21 pauses would have .* limit of 64,000"):
+        long(task="more")
+
+    assert [one.task for one in admin.pauses()] == [f"t{number}" for number in range(20)]
+    pause(admin, task="t0", by="ann")
+    long(task="more")
+    assert len(resume(admin, everything=True)) == 21
 
 
 def test_resumes_a_task_with_all_its_arguments(app: Queuekit) -> None:
