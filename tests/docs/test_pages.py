@@ -10,7 +10,13 @@ from support import pages
 ROOT = Path(__file__).parents[2]
 FRONT = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 DOCS = [path for path in sorted((ROOT / "docs").rglob("*.md")) if not {"_build", "changelog.d"} & set(path.parts)]
-NEEDED = {"logs.md": ["structlog"], "sentry.md": ["sentry_sdk"], "monitor.md": ["queuekit_prometheus"]}
+NEEDED = {
+    "fastapi.md": ["fastapi", "httpx2"],
+    "flask.md": ["flask"],
+    "logs.md": ["structlog"],
+    "monitor.md": ["queuekit_prometheus"],
+    "sentry.md": ["sentry_sdk"],
+}
 """Libraries of others that pages show, in tests/requirements.txt."""
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)#\s]+)")
 
