@@ -753,7 +753,7 @@ class LogSubscriber:
         )
 
     def _lost(self, event: LeasesLost) -> None:
-        self._worker.warning("%d leases lost: %s", event.count, ", ".join(event.ids[:5]), extra=_data(event))
+        self._worker.warning("%d leases lost: %s", event.count, clean(", ".join(event.ids[:5])), extra=_data(event))
 
     def _down(self, event: EngineDown) -> None:
         text, error = "cannot %s: %s; retry in %.1f s", without_stop(clean(event.error))

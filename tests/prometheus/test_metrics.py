@@ -324,6 +324,27 @@ def test_the_exporter_says_that_the_broker_is_down(tmp_path: Path) -> None:
     assert samples(done.stdout) == {("queuekit_broker_up", ()): 0.0}
 
 
+@pytest.mark.parametrize(
+    ("url", "code", "text"),
+    [
+        pytest.param("redis://h:port/0", 3, "broker", id="malformed"),
+        pytest.param("rediss:/", 3, "broker", id="no-host"),
+        pytest.param("sqlit:///q.db", 5, "Did you mean 'sqlite'", id="unknown-scheme"),
+        pytest.param("memory://", 3, "memory", id="of-one-process"),
+    ],
+)
+def test_the_exporter_ends_with_what_is_wrong_with_the_settings(url: str, code: int, text: str, tmp_path: Path) -> None:
+    """Only a broker that does not answer is down: what no scrape can mend ends the command as it ends all others."""
+    (tmp_path / "tasks.py").write_text(f"from queuekit import Queuekit\n\napp = Queuekit(broker={url!r})\n")
+
+    done = queuekit("--app", "tasks:app", "metrics", "--once", folder=tmp_path)
+    other = queuekit("--app", "tasks:app", "queues", folder=tmp_path)
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == other.stderr
+    assert text in done.stderr
+
+
 def test_the_exporter_asks_a_broker_that_only_counts(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
     """As SQS and RabbitMQ do, which list no queues: about those of settings and tasks; and it says if they are down."""
     app.task(name="send", queue="mail")(lambda: None).send()

@@ -6,6 +6,7 @@ import click
 
 from queuekit.cli.options import as_option, common_options, duration_option, engine_options, pass_session
 from queuekit.cli.session import Session
+from queuekit.logs.plaintext import clean
 from queuekit.operations.admin import MessageView
 from queuekit.states import FINAL, State
 
@@ -69,5 +70,5 @@ def _did(view: MessageView) -> str:
 
 
 def _ended(id: str, how: str) -> int:
-    click.echo(f"{id} {how}. See:  queuekit show {id}", err=True)
+    click.echo(clean(f"{id} {how}. See:  queuekit show {id}"), err=True)
     return 1

@@ -20,13 +20,13 @@ from queuekit.cli.options import (
     pass_session,
     queue_option,
 )
-from queuekit.cli.output import age, columns, echo, moment, one_line, print_json
+from queuekit.cli.output import age, columns, moment, one_line, print_json
 from queuekit.cli.output import as_json as as_json_text
 from queuekit.cli.purge import confirm
 from queuekit.cli.session import Session
 from queuekit.errors import UnknownIdError
 from queuekit.ids import is_name
-from queuekit.logs.plaintext import clean_json
+from queuekit.logs.plaintext import clean, clean_json
 from queuekit.operations.admin import Admin, QueuedMessage
 from queuekit.operations.dead_letters import DeadGroup, Selection, group, in_steps, parse_rate, select, walk
 from queuekit.operations.filters import Filter, is_filter, parse_filter
@@ -220,7 +220,7 @@ def _carry_out(admin: Admin, what: str, steps: Iterator[str], *, by: str | None,
     try:
         for id in steps:
             done.append(id)
-            echo(id)
+            click.echo(clean(id))
     finally:
         if done:
             admin.acted(what, by=by, on=on, ids=done)
@@ -282,7 +282,7 @@ def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str
 
 def _print(ids: Iterable[str]) -> None:
     for id in ids:
-        echo(id)
+        click.echo(clean(id))
 
 
 def _row(queued: QueuedMessage, now: float) -> list[str]:

@@ -8,6 +8,7 @@ from queuekit.cli.options import common_options, engine_options, json_option, pa
 from queuekit.cli.output import age, columns, print_json
 from queuekit.cli.pauses import document_of, line_of
 from queuekit.cli.session import Session
+from queuekit.logs.plaintext import clean
 from queuekit.operations.admin import QueueView
 
 __all__ = ["command"]
@@ -40,7 +41,7 @@ def _print_hints(session: Session, views: list[QueueView]) -> None:
         session.say(f"next  {session.command('dlq ls')}")
     unserved = [view.name for view in views if view.workers == 0 and (view.counts.ready or view.counts.delayed)]
     if unserved:
-        session.say(f"no worker serves {', '.join(unserved)}; start one:")
+        session.say(f"no worker serves {', '.join(map(clean, unserved))}; start one:")
         session.say(f"next  {session.worker_command(unserved)}")
 
 

@@ -260,7 +260,7 @@ def _report(session: Session, app: Queuekit, view: ScheduleView, *, as_json: boo
     if as_json:
         print_json(_document(view))
         return
-    echo(f"{view.entry.when.words()}: {view.entry.about}")
+    echo(f"{view.entry.when.words()}: {one_line(view.entry.about)}")
     session.say(f"next  {when(view.next, now=app.runtime.now()) or 'never'}")
 
 

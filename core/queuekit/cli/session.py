@@ -62,7 +62,7 @@ class Session:
             if name in without:
                 continue
             words += ["--set", f"{name}={'***' if is_secret(name) else mask(str(value))}"]
-        return f"{shlex.join(words)} {rest}"
+        return clean(f"{shlex.join(words)} {rest}")
 
     def worker_command(self, queues: Iterable[str]) -> str:
         """Return the command that starts a worker for *queues*."""

@@ -7,8 +7,9 @@ from typing import Any
 import click
 
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
-from queuekit.cli.output import echo, moment, one_line, print_json, when
+from queuekit.cli.output import moment, one_line, print_json, when
 from queuekit.cli.session import Session
+from queuekit.logs.plaintext import clean
 from queuekit.operations.why import Facts, Reason, collect, reasons
 
 __all__ = ["command"]
@@ -30,7 +31,7 @@ def command(session: Session, *, id: str, as_json: bool) -> int:
     if as_json:
         print_json({"id": id, "reasons": [_document(session, reason) for reason in found]})
     else:
-        echo(_sentence(found[0], facts))
+        click.echo(clean(_sentence(found[0], facts)))
         if len(found) > 1:
             session.say(f"also  {', '.join(reason.code for reason in found[1:])}: --json explains each")
         if found[0].command:

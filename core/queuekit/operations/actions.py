@@ -17,6 +17,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
 from queuekit.events import OperatorActed
 from queuekit.ids import LONGEST_PERSON, check_length, new_id
+from queuekit.logs.plaintext import clean
 from queuekit.timelimit import time_limit
 
 __all__ = ["ACTION", "Action", "named", "person", "read_action", "record_action"]
@@ -35,19 +36,19 @@ _MOST_IDS = 100
 class Action:
     """Something that an operator changed."""
 
-    what: str
+    what: str = attrs.field(converter=clean)
     """The command, e.g. ``dlq retry``."""
-    by: str
+    by: str = attrs.field(converter=clean)
     """Who did it: as ``--as`` says, else ``user@host``."""
     at: float
     """UTC epoch seconds."""
-    on: str = ""
+    on: str = attrs.field(default="", converter=clean)
     """What it was done to: a queue, a task, a worker or filters."""
     count: int = 0
     """Number of messages that changed."""
     ids: tuple[str, ...] = ()
     """Ids of the first of them."""
-    why: str = ""
+    why: str = attrs.field(default="", converter=clean)
     """The reason that the operator gave."""
 
 

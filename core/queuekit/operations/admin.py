@@ -21,6 +21,7 @@ from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
 from queuekit.execution.workflow_store import read_graph
 from queuekit.hookspecs import Check
 from queuekit.ids import is_name, plain
+from queuekit.logs.plaintext import clean
 from queuekit.operations.actions import ACTION, Action, named, read_action, record_action
 from queuekit.operations.redaction import redacted
 from queuekit.operations.signatures import doubt_of, schedule_doubts, signed_again
@@ -584,7 +585,9 @@ class Admin:
                 with self.in_time():
                     page = broker.peek(name, place=place, limit=_LOOKED_AT)
                 found.update(doubt_of(signing, one.envelope.body) for one in page.items)
-            yield from (f"{count} of the next messages of {name} {text}" for text, count in found.items() if text)
+            yield from (
+                f"{count} of the next messages of {clean(name)} {text}" for text, count in found.items() if text
+            )
         backend = self._runtime.backend
         if signing is not None and backend is not None and backend.capabilities.scan:
             for name, text in schedule_doubts(self._runtime, signing):
@@ -625,10 +628,11 @@ class Admin:
         for view in self.queues():
             waiting = view.counts.ready + view.counts.delayed
             if view.workers == 0 and (waiting or view.name in declared_queues):
+                name = clean(view.name)
                 whose = (
                     f"{waiting} wait there" if waiting else f"{', '.join(declared_queues[view.name][:3])} is sent there"
                 )
-                lines.append(f"no worker serves {view.name!r}; {whose}. Start one:  queuekit worker -q {view.name}")
+                lines.append(f"no worker serves {name!r}; {whose}. Start one:  queuekit worker -q {name}")
         return lines
 
     def _dead_ids(self, queue: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Record
+from queuekit.logs.plaintext import clean
 
 __all__ = [
     "LONGEST_PAUSES",
@@ -53,13 +54,13 @@ class Pause:
     """Name of the task, in which ``*`` and ``?`` stand for any characters; empty if a queue is paused."""
     where: tuple[tuple[str, str], ...] = ()
     """Names of arguments or headers and their values as text: only messages that have them all are paused."""
-    by: str = ""
+    by: str = attrs.field(default="", converter=clean)
     """Who paused it."""
     at: float = 0.0
     """UTC epoch seconds."""
     left: float | None = None
     """Seconds until it ends by itself; ``None`` if it does not."""
-    why: str = ""
+    why: str = attrs.field(default="", converter=clean)
     """The reason that the operator gave."""
 
     @property
@@ -67,7 +68,7 @@ class Pause:
         """The queue or task in words."""
         if self.queue:
             return f"the queue {self.queue!r}"
-        where = " and ".join(f"{name}={value}" for name, value in self.where)
+        where = clean(" and ".join(f"{name}={value}" for name, value in self.where))
         return f"the task {self.task!r}" + (f" where {where}" if where else "")
 
     @property
@@ -88,7 +89,7 @@ class Pause:
 class Drain:
     """A request that a worker takes no more messages, finishes and ends."""
 
-    by: str = ""
+    by: str = attrs.field(default="", converter=clean)
     """Who asked for it."""
     at: float = 0.0
     """UTC epoch seconds."""

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Record
+from queuekit.logs.plaintext import clean
 
 __all__ = ["EVERY", "LIVE", "MOST_RUNS", "TTL", "Presence", "RunningTask", "read_workers"]
 
@@ -99,7 +100,7 @@ def _read(record: Record) -> Presence | None:
     quiet = 0.0 if record.ttl is None else max(0.0, TTL - record.ttl)
     runs = _runs(fields.get("runs"), quiet)
     return Presence(
-        name=fields["name"],
+        name=clean(fields["name"]),
         queues=_texts(fields.get("queues")),
         pid=_count(fields.get("pid")),
         slots=_count(fields.get("slots")),
@@ -128,7 +129,7 @@ def _runs(value: object, quiet: float) -> tuple[RunningTask, ...]:
 def _run(row: list[Any], quiet: float) -> RunningTask | None:
     match row:
         case [str(id), str(task), str(queue), int() | float() as seconds] if _number(seconds) is not None:
-            return RunningTask(id=id, task=task, queue=queue, seconds=seconds + quiet)
+            return RunningTask(id=clean(id), task=clean(task), queue=clean(queue), seconds=seconds + quiet)
         case _:
             return None
 
@@ -139,11 +140,11 @@ def _ages(value: object) -> dict[str, float]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return clean(value) if isinstance(value, str) else ""
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+    return tuple(clean(item) for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
 def _number(value: object) -> float | None:

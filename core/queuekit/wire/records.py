@@ -27,6 +27,7 @@ from queuekit.broker import Delivery
 from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError
 from queuekit.failure import Failure
+from queuekit.logs.plaintext import clean
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State, rank
 from queuekit.values import quickly
@@ -154,7 +155,7 @@ def read_cancellation(record: Record) -> Cancellation:
     """Return the content of a cancel mark; empty if the mark is damaged."""
     try:
         fields = json.loads(record.body or b"{}")
-        texts = {name: str(fields.get(name, "")) for name in ("by", "did", "worker")}
+        texts = {name: clean(str(fields.get(name, ""))) for name in ("by", "did", "worker")}
         at = None if fields.get("at") is None else float(fields["at"])
         return Cancellation(at=at, hard=fields.get("hard") is True, **texts)
     except (ValueError, TypeError, AttributeError):

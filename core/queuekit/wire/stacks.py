@@ -12,6 +12,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Record
+from queuekit.logs.plaintext import clean
 
 __all__ = ["Frame", "StackReport", "answer_key", "ask_key", "asking", "read_report", "reported", "token_of"]
 
@@ -38,13 +39,13 @@ class Frame:
 class StackReport:
     """Where a body is, and in what kind of process. Never what its variables hold."""
 
-    worker: str
-    host: str
+    worker: str = attrs.field(converter=clean)
+    host: str = attrs.field(converter=clean)
     pid: int
     """Id of the process that runs the body."""
-    kind: str
+    kind: str = attrs.field(converter=clean)
     """``thread``, ``coroutine`` or ``process``."""
-    task: str = ""
+    task: str = attrs.field(default="", converter=clean)
     """Name of its task; empty if unknown."""
     seconds: float = 0.0
     """How long the body has been running."""
@@ -54,7 +55,7 @@ class StackReport:
     """Whether a supervisor can end the process and start another."""
     frames: tuple[Frame, ...] = ()
     """Outermost first; empty if the stack could not be read, for the reason in *note*."""
-    note: str = ""
+    note: str = attrs.field(default="", converter=clean)
 
 
 def ask_key(id: str) -> str:

@@ -4,6 +4,19 @@ Import ``Worker`` for one process, ``supervisor.Supervisor`` for several, ``app_
 Imports from: the top of the package, logs, wire, plugins, config, tasks, client, schedules, execution, operations.
 """
 
-from queuekit.worker.worker import Worker
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from queuekit.worker.worker import Worker
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import the worker when it is asked for: commands that only load an app need none."""
+        if name != "Worker":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from queuekit.worker.worker import Worker
+
+        return Worker
+
 
 __all__ = ["Worker"]

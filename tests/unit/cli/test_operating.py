@@ -318,3 +318,41 @@ def test_an_action_has_a_name_and_a_list_an_end(app: Queuekit, shop: Path) -> No
     assert tell(shop, "dlq", "retry", id, "--as", " ").returncode == 0
     assert "@" in json.loads(tell(shop, "actions", "--json").stdout)[0]["by"]
     assert tell(shop, "workers", "--after", "z").stderr == "No more workers.\n"
+
+
+FORGED = "ann\n2026-01-01 ERROR forged\r\x1b[2J\u202e\x9b31m"
+
+
+def test_what_operators_give_stays_in_its_line(shop: Path, app: Queuekit) -> None:
+    """No control character of a name, reason or pattern reaches a terminal, nor one of a record that others wrote."""
+    commands.write(shop, {"tasks.py": TASKS})
+    name = f"web-1{FORGED}"
+    present(app, name, host=FORGED, gate=FORGED, queues=["default"], silent=99.0)
+    who, held = ("--as", FORGED), ("--task", f"t{FORGED}*", "--where", f"k={FORGED}")
+    sent = app.tasks["pay"].send(1)
+    calls = (
+        ("pause", *held, "--why", FORGED, *who),
+        ("pauses",),
+        ("queues",),
+        ("check", "--app", "tasks:app"),
+        ("workers",),
+        ("resume", *held, *who),
+        ("limits", "set", "api", "10/s", *who),
+        ("limits", "free", "api", FORGED, *who),
+        ("limits", "ls"),
+        ("drain", name, *who),
+        ("cancel", sent.id, *who),
+        ("show", sent.id),
+        ("kill", FORGED, *who),
+        ("stack", FORGED),
+        ("why", FORGED),
+        ("dlq", "retry", FORGED, *who),
+        ("dlq", "ls", f"task:{FORGED}"),
+        ("actions",),
+    )
+
+    for call in calls:
+        done = commands.queuekit(*call, folder=shop)
+        printed = done.stdout + done.stderr
+        assert not set(printed) & set("\r\x1b\u202e\x9b"), call
+        assert not any(line.lstrip().startswith("2026-01-01 ERROR") for line in printed.splitlines()), (call, printed)

@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from queuekit.broker import QueueCounts
-from queuekit.errors import QueuekitError
+from queuekit.errors import CapabilityError, UnavailableError
 from queuekit_prometheus.exposition import serve
 
 __all__ = ["QueueCollector", "command"]
@@ -35,7 +35,7 @@ class QueueCollector(Collector):
         up = GaugeMetricFamily("queuekit_broker_up", "Whether the broker has answered this scrape.")
         try:
             counts = self._counts()
-        except QueuekitError:
+        except UnavailableError:
             counts = None
         up.add_metric([], 0 if counts is None else 1)
         yield up
@@ -76,7 +76,11 @@ def command(session: Any, *, port: int, host: str, once: bool) -> None:
 
     One such process is enough for all workers. Each scrape asks the broker twice, however many messages there are.
     """
-    app, _ = session.app()
+    app = session.shared_app()
+    able = app.runtime.broker.capabilities  # what is wrong with a URL or a plugin ends the command here
+    if not able.counts:
+        scheme = app.runtime.broker_url.scheme
+        raise CapabilityError(f"{scheme}:// cannot count messages, so there is nothing to measure")
     collector = QueueCollector(app)
     if once:
         registry = CollectorRegistry(auto_describe=False)

@@ -69,9 +69,12 @@ def queuekit_worker_stopped(worker: Any) -> None:
 @hookimpl
 def queuekit_app_closing(app: Any) -> None:
     """Stop serving when the supervisor ends; a process that it started ends a moment later."""
+    found = _open.get(id(app))
+    if found is None:
+        return  # as in every command but the worker; what serves takes 0.1 s to import
     from queuekit_prometheus.serving import Serving
 
-    if isinstance(_open.get(id(app)), Serving):
+    if isinstance(found, Serving):
         _close(app)
 
 
