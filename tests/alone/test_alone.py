@@ -19,6 +19,7 @@ CLIENTS = {
     "amqp": ("pika",),
     "memcached": (),
     "prometheus": ("prometheus_client",),
+    "dashboard": ("starlette", "uvicorn"),
 }
 
 pytestmark = pytest.mark.skipif(not ALONE, reason="run by the tox environments core and wheels-*")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
 import attrs
@@ -14,7 +14,18 @@ from queuekit.broker import Stored
 from queuekit.operations.admin import Admin, QueuedMessage
 from queuekit.operations.filters import EVERYTHING, Filter, Subject
 
-__all__ = ["MOST_GROUPS", "DeadGroup", "Selection", "fingerprint", "group", "in_steps", "parse_rate", "select", "walk"]
+__all__ = [
+    "MOST_GROUPS",
+    "DeadGroup",
+    "Selection",
+    "fingerprint",
+    "group",
+    "grouped",
+    "in_steps",
+    "parse_rate",
+    "select",
+    "walk",
+]
 
 MOST_GROUPS = 1_000
 """Most groups; what fits none of them is counted in one more."""
@@ -78,8 +89,13 @@ def select(admin: Admin, queue: str | None, wanted: Filter = EVERYTHING) -> Sele
 
 def group(admin: Admin, queue: str | None, wanted: Filter = EVERYTHING) -> list[DeadGroup]:
     """Return the dead letters that *wanted* selects in groups, the largest first."""
+    return grouped(walk(admin, queue, wanted))
+
+
+def grouped(letters: Iterable[QueuedMessage]) -> list[DeadGroup]:
+    """Return dead letters in groups, the largest first."""
     groups: dict[str, DeadGroup] = {}
-    for queued in walk(admin, queue, wanted):
+    for queued in letters:
         stored = queued.stored
         key = fingerprint(queued.task, stored.reason, stored.error)
         if key not in groups and len(groups) >= MOST_GROUPS:

@@ -1,0 +1,130 @@
+"""The figures of all queues and workers, read once for everybody who looks, with a short history."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+
+import attrs
+
+from queuekit.operations.admin import Admin, QueueView
+from queuekit.wire.pauses import Pause
+from queuekit.wire.presence import Presence
+
+__all__ = ["Figures", "Sample", "rate_of"]
+
+_FRESH = 1.0
+"""Seconds for which a sample is shown to others."""
+_STEP = 5.0
+"""Seconds between two points of the history."""
+_POINTS = 60
+"""Points of a sparkline: five minutes."""
+
+
+@attrs.frozen(kw_only=True)
+class Sample:
+    """The figures of one moment."""
+
+    at: float
+    """UTC epoch seconds."""
+    queues: tuple[QueueView, ...]
+    workers: tuple[Presence, ...] | None
+    """All workers, also silent ones; ``None`` without a backend that can list records."""
+    pauses: tuple[Pause, ...]
+
+    @property
+    def live(self) -> list[Presence]:
+        """The workers that run."""
+        return [worker for worker in self.workers or () if worker.live]
+
+    @property
+    def rate(self) -> float:
+        """Messages per second that all workers finish."""
+        return sum(worker.rate or 0.0 for worker in self.live)
+
+    def faults(self) -> Iterator[str]:
+        """Yield what an operator should look at, a sentence each."""
+        for worker in self.workers or ():
+            if not worker.live:
+                yield f"Worker {worker.name} has been silent for {worker.quiet:.0f} s."
+            if worker.live and worker.gate:
+                yield f"Worker {worker.name} is held back by its gate: {worker.gate.splitlines()[0][:200]}."
+            if worker.unknown:
+                yield f"Worker {worker.name} received tasks that its code does not have: {', '.join(worker.unknown)}."
+        for view in self.queues:
+            waiting = view.counts.ready + view.counts.delayed
+            if view.workers == 0 and waiting:
+                yield f"No worker serves {view.name}, where {waiting:,} messages wait."
+
+
+class Figures:
+    """Reads the figures of an app, at most once a second however many look.
+
+    Args:
+        admin: The operator's interface to the app.
+    """
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+        self._lock = threading.Lock()
+        self._last: tuple[float, Sample] | None = None
+        self._noted = float("-inf")
+        self._history: dict[str, deque[float]] = {}
+
+    def look(self) -> Sample:
+        """Return the figures of now, or of a moment ago.
+
+        Raises:
+            UnavailableError: An engine does not answer.
+        """
+        clock = self._admin.runtime.clock
+        with self._lock:
+            now = clock.monotonic()
+            if self._last is not None and now - self._last[0] < _FRESH:
+                return self._last[1]
+            sample = self._read()
+            self._last = now, sample
+            if now - self._noted >= _STEP:
+                self._noted = now
+                self._note(sample)
+            return sample
+
+    def history(self, queue: str = "") -> list[float]:
+        """Return how many messages waited in *queue* lately, or for no queue the rate of all workers, oldest first."""
+        with self._lock:
+            return list(self._history.get(queue, ()))
+
+    def forget(self) -> None:
+        """Read anew at the next look, since something was changed."""
+        with self._lock:
+            self._last = None
+
+    def _read(self) -> Sample:
+        queues = tuple(self._admin.queues())
+        workers = self._admin.seen_workers()
+        return Sample(
+            at=self._admin.now(),
+            queues=queues,
+            workers=None if workers is None else tuple(sorted(workers, key=lambda one: one.name)),
+            pauses=tuple(self._admin.pauses()),
+        )
+
+    def _note(self, sample: Sample) -> None:
+        points = {view.name: float(view.counts.ready) for view in sample.queues} | {"": sample.rate}
+        for gone in self._history.keys() - points.keys():
+            del self._history[gone]
+        for name, value in points.items():
+            self._history.setdefault(name, deque(maxlen=_POINTS)).append(value)
+
+
+def rate_of(sample: Sample, queue: str) -> tuple[float, bool] | None:
+    """Return how many messages per second the workers of *queue* finish, and whether all of these are of that queue.
+
+    Returns:
+        ``None`` if no worker of it reports a rate.
+    """
+    serving = [worker for worker in sample.live if queue in worker.queues and worker.rate is not None]
+    if not serving:
+        return None
+    return sum(worker.rate or 0.0 for worker in serving), all(len(worker.queues) == 1 for worker in serving)

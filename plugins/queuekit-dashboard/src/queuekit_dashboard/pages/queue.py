@@ -1,0 +1,109 @@
+"""One queue: its figures, its messages by state, and pause, resume and purge."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from queuekit import durations
+from queuekit.broker import Place, QueueCounts
+from queuekit.errors import OptionError, QueuekitError
+from queuekit.ids import check_name
+from queuekit.operations.filters import Filter, parse_filter
+from queuekit.operations.listing import Listing, list_messages
+from queuekit.operations.pauses import pause, resume
+from queuekit_dashboard.calls import Go, HtmlPage, PageRequest, link
+from queuekit_dashboard.figures import rate_of
+
+__all__ = ["filter_of", "pause_it", "purge_it", "resume_it", "show"]
+
+_SHOWN = 50
+"""Messages on a page."""
+PLACES = {Place.READY: "Waiting", Place.LEASED: "Running", Place.DELAYED: "Delayed", Place.DEAD: "Dead"}
+
+
+def show(call: PageRequest) -> HtmlPage:
+    """Return a page of the messages of a queue; ``place`` says which, ``filter`` selects, ``cursor`` continues."""
+    name = check_name(call.query.get("name", ""), what="queue")
+    place = _place(call.query.get("place", Place.READY.value))
+    text = call.query.get("filter", "").strip()
+    cursor = call.query.get("cursor") or None
+    listing, problem = _listing(call, name, place, text, cursor)
+    sample = call.site.figures.look()
+    counts = call.admin.counts_of(name) or QueueCounts()
+    return HtmlPage(
+        template="queue.html",
+        values={
+            "title": name,
+            "name": name,
+            "place": place.value,
+            "places": [(one.value, words, _count(counts, one)) for one, words in PLACES.items()],
+            "counts": counts,
+            "pause": next((one for one in call.admin.pauses() if one.queue == name), None),
+            "workers": [worker for worker in sample.live if name in worker.queues],
+            "known": sample.workers is not None,
+            "rate": rate_of(sample, name),
+            "history": call.site.figures.history(name),
+            "listing": listing,
+            "problem": problem,
+            "filter": text,
+            "cursor": cursor,
+        },
+    )
+
+
+def pause_it(call: PageRequest) -> Go:
+    """Pause a queue, for a time or until it is resumed."""
+    name, lasts = call.need("name"), call.given("lasts")
+    pause(call.admin, queue=name, lasts=durations.parse(lasts) if lasts else None, by=call.by, why=call.given("why"))
+    return Go(link("/queue", name=name), f"{name} is paused. Workers obey within two seconds; what runs goes on.")
+
+
+def resume_it(call: PageRequest) -> Go:
+    """End the pause of a queue."""
+    name = call.need("name")
+    resume(call.admin, queue=name, by=call.by)
+    return Go(link("/queue", name=name), f"{name} is resumed.")
+
+
+def purge_it(call: PageRequest) -> Go:
+    """Delete all messages of a queue in one state."""
+    name, place = check_name(call.need("name"), what="queue"), _place(call.need("place"))
+    call.need_consent()
+    count = call.admin.purge(name, place)
+    call.admin.acted(f"purge --place {place.value}", by=call.by, on=name, count=count)
+    return Go(link("/queue", name=name, place=place.value), f"{count:,} messages deleted.")
+
+
+def filter_of(text: str) -> Filter:
+    """Return the filter that somebody has typed.
+
+    Raises:
+        OptionError: It cannot be read.
+    """
+    try:
+        return parse_filter(shlex.split(text))
+    except ValueError as error:
+        raise OptionError(
+            f"the filter cannot be read: {error}", fix="E.g.  task:mail.* error:Timeout age:>1h"
+        ) from None
+
+
+def _listing(call: PageRequest, name: str, place: Place, text: str, cursor: str | None) -> tuple[Listing | None, str]:
+    """Return the messages, or why they cannot be listed: the rest of the page is shown all the same."""
+    try:
+        return list_messages(call.admin, name, place, wanted=filter_of(text), limit=_SHOWN, cursor=cursor), ""
+    except QueuekitError as error:
+        return None, " ".join(error.lines())
+
+
+def _place(text: str) -> Place:
+    try:
+        return Place(text)
+    except ValueError:
+        names = ", ".join(place.value for place in Place)
+        raise OptionError(f"{text[:60]!r} is no state of a message in a queue", fix=f"There are {names}") from None
+
+
+def _count(counts: QueueCounts, place: Place) -> Any:
+    return getattr(counts, {Place.READY: "ready", Place.LEASED: "leased", Place.DELAYED: "delayed"}.get(place, "dead"))
