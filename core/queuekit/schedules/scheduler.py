@@ -70,9 +70,10 @@ class Scheduler:
     Args:
         app: The app; its backend stores the schedules.
         name: Name of this candidate.
+        is_told: Whether another thread calls :meth:`note_changes`, so that a candidate without schedules reads nothing.
     """
 
-    def __init__(self, app: SchedulingApp, *, name: str) -> None:
+    def __init__(self, app: SchedulingApp, *, name: str, is_told: bool = False) -> None:
         self._app = app
         self._runtime = runtime = app.runtime
         self._clock = runtime.clock
@@ -90,6 +91,9 @@ class Scheduler:
         """Whether any schedule exists, and the declared ones are stored."""
         self._led = False
         self._changes = -1
+        self._is_told = is_told
+        self._noted = 0
+        """Version of the record of changes, as last noted."""
         self._duties: dict[str, float] = dict.fromkeys(_DUTIES, float("-inf"))
         """Monotonic time at which each of its duties is due."""
         self._server_time = (0.0, 0.0)
@@ -116,6 +120,15 @@ class Scheduler:
             self._woken.notify_all()
         if self.thread.is_alive() and self.thread is not threading.current_thread():
             self.thread.join(timeout)
+
+    def note_changes(self, record: Record | None) -> None:
+        """Note the record of changes, which the caller reads with others; look at once at schedules that are new."""
+        version = 0 if record is None else record.version
+        if version != self._noted:
+            with self._woken:
+                self._noted = version
+                self._duties["look"] = float("-inf")
+                self._woken.notify_all()
 
     def run(self) -> None:
         """Try to become the leader, and send ticks while it is, until :meth:`stop`."""
@@ -174,11 +187,14 @@ class Scheduler:
     # -- leadership
 
     def _begin(self) -> bool:
-        """Return whether any schedule exists; without schedules, this costs one read every two seconds."""
+        """Return whether any schedule exists; without schedules, this costs at most one read every two seconds."""
         if not self._begun:
             declare(self._app)
-            self._begun = bool(self._app.declared) or CHANGES in self._backend.get([CHANGES])
+            self._begun = bool(self._app.declared or self._noted) or self._has_changes()
         return self._begun
+
+    def _has_changes(self) -> bool:
+        return not self._is_told and CHANGES in self._backend.get([CHANGES])
 
     def _seek(self) -> bool:
         """Acquire or renew the leadership; return whether this scheduler is the leader."""

@@ -126,8 +126,8 @@ class Worker:
         self._make_pools(run_table, ref, server)
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self._end_burst)
         self._make_orders()
-        self._watchdog = self._make_watchdog()
         self._scheduler = None if burst else self._make_scheduler()
+        self._watchdog = self._make_watchdog()
         self._leases = leases or LeaseTable()
         kept_elsewhere = leases is not None and runtime.broker.capabilities.portable_leases
         self._renewer = None if kept_elsewhere else self._start_renewer()
@@ -280,8 +280,20 @@ class Worker:
             bodies=lambda: [run for pool in self._pools() for run in list(pool.running.values())],
             replace=self._on_replace,
             answer=self._make_reporter().answer,
-            standing={PAUSED: self._pausing.read, drain_key(self.name): self._draining.read},
+            standing=self._standing(),
         )
+
+    def _standing(self) -> dict[str, Callable[[Record | None], None]]:
+        """Return the records that are read in the same round trip, and what is called with each."""
+        standing: dict[str, Callable[[Record | None], None]] = {
+            PAUSED: self._pausing.read,
+            drain_key(self.name): self._draining.read,
+        }
+        if self._scheduler is not None:
+            from queuekit.schedules.schedule import CHANGES
+
+            standing[CHANGES] = self._scheduler.note_changes
+        return standing
 
     def _report(self) -> None:
         """Write the presence record soon."""
@@ -321,7 +333,7 @@ class Worker:
             return None
         from queuekit.schedules.scheduler import Scheduler
 
-        return Scheduler(self.app, name=self.name)
+        return Scheduler(self.app, name=self.name, is_told=True)
 
     def _start_renewer(self) -> LeaseRenewer:
         renewer = LeaseRenewer(self._runtime, self._leases, lease=self._settings.lease, on_lost=self.lost)

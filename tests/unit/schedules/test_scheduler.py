@@ -22,6 +22,7 @@ from queuekit.events import (
 )
 from queuekit.schedules.due import tick_id
 from queuekit.schedules.manager import declare
+from queuekit.schedules.schedule import CHANGES
 from queuekit.schedules.scheduler import Scheduler
 from queuekit.wire.records import pending, succeeded
 from support.scheduling import START, Crew, between, crash
@@ -616,6 +617,32 @@ def test_who_uses_no_schedules_pays_little() -> None:
 
     assert set(wire.calls) == {"get"}
     assert len(wire.calls) <= 31
+
+
+def test_scheduler_that_is_told_of_changes_reads_nothing_without_schedules() -> None:
+    """It costs no call at all until the record of changes, which its worker reads with others, is there."""
+    crew = Crew()
+    one = Scheduler(crew.app, name="told", is_told=True)
+    crew.wakes[one] = crew.clock.time()
+    wire = backend_of(crew.app).wire
+    crew.run(60)
+    before = list(wire.calls)
+    crew.app.schedules.add("job", every("5s"), CALL)
+
+    one.note_changes(crew.app.runtime.need_backend("a test").get([CHANGES])[CHANGES])
+    crew.run(12)
+
+    assert before == []
+    assert len(crew.ticks()) == 2
+
+
+def test_worker_starts_a_schedule_that_is_added_while_it_runs() -> None:
+    """It reads the record of changes with what is paused, so the first schedule is noticed within two seconds."""
+    app = make_app()
+
+    with working(app):
+        app.schedules.add("job", every("100ms"), CALL)
+        wait_until(lambda: app.schedules.get("job").progress.id, "the first tick")
 
 
 @pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured

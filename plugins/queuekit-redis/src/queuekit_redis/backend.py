@@ -61,6 +61,8 @@ class RedisBackend(Backend):
         self._engine = engine = open_engine(url, options)
         self._server, self._keys = engine.server, engine.keys
         self.engine_id = engine.id
+        self._times = True
+        """Whether the last :meth:`get` found records, so that the next one is likely to."""
         # A listener holds one connection and reads through another.
         most = engine.options.max_connections
         self._most_listeners = most - 1 - most // 8
@@ -101,20 +103,31 @@ class RedisBackend(Backend):
 
     def get(self, keys: Sequence[str]) -> dict[str, Record]:
         """Return the live records among *keys*."""
+        found = self._read(keys, timed=self._times)
+        # Workers read marks, of which there are almost none: without records, nobody needs the server's time.
+        self._times = bool(found)
+        return found
+
+    def _read(self, keys: Sequence[str], *, timed: bool) -> dict[str, Record]:
+        """Return the live records among *keys*; if any is likely, ask with *timed* for the time in the same trip."""
         keys = list(dict.fromkeys(keys))
         if not keys:
             return {}
         names = [self._keys.record(key) for key in keys]
+        time_call = RedisCall(names[0], ("TIME",))
         if self._engine.cluster:
-            now, *values = self._server.call(
-                [RedisCall(names[0], ("TIME",)), *(RedisCall(name, ("GET", name)) for name in names)],
-                again=True,
-            )
+            reads = [RedisCall(name, ("GET", name)) for name in names]
         else:
-            now, values = self._server.call([RedisCall("", ("TIME",)), RedisCall("", ("MGET", *names))], again=True)
+            reads = [RedisCall("", ("MGET", *names))]
+        replies = self._server.call([*reads, time_call] if timed else reads, again=True)
+        values = replies[: len(names)] if self._engine.cluster else replies[0]
+        stored = [(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
+        if not stored:
+            return {}
+        now = replies[-1] if timed else self._server.one(time_call, again=True)
         micros = int(now[0]) * 1e6 + int(now[1])
-        found = (read_record(key, value, micros) for key, value in zip(keys, values, strict=True) if value is not None)
-        return {record.key: record for record in found if record is not None}
+        records = (read_record(key, value, micros) for key, value in stored)
+        return {record.key: record for record in records if record is not None}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
         """Wait for a final record under one of *keys*; its channel notifies the waiter."""
@@ -157,7 +170,7 @@ class RedisBackend(Backend):
         return found
 
     def _final(self, keys: Sequence[str]) -> dict[str, Record]:
-        return {key: record for key, record in self.get(keys).items() if record.final}
+        return {key: record for key, record in self._read(keys, timed=True).items() if record.final}
 
     def delete(self, keys: Sequence[str], *, expect: int | None = None) -> int:
         """Remove records."""
@@ -185,7 +198,7 @@ class RedisBackend(Backend):
         names = list(dict.fromkeys(names))
         part, rest = names[:limit], names[limit:]
         following = json.dumps([node, position, rest]) if rest or node < len(nodes) else None
-        return Page(items=tuple(self.get(part).values()), cursor=following)
+        return Page(items=tuple(self._read(part, timed=True).values()), cursor=following)
 
     def join(self, group: str, member: int, size: int, *, ttl: float = 604_800.0) -> tuple[bool, int]:
         """Count *member* into *group*."""

@@ -61,13 +61,13 @@ local function hand_out(q, taken, again, popped, fresh)
   end
 end
 
-local answer, soonest = {0, -1, 0}, nil
--- Messages claimed after the caller has given up would be blocked until their lease ends.
-if latest > 0 and now > latest then limit, soonest = 0, now end
-for index, base in ipairs(KEYS) do
-  -- On a Cluster, one more key is declared, so that a node refuses the script while the slot moves.
-  if base:sub(-1) ~= '}' then break end
-  local q, taken, again = queue(base), {}, {}
+-- Whether there is nothing to hand out and no upkeep to do, which one command tells while a worker is idle.
+local function is_idle(q)
+  local dead = (oldest_dead > 0 or most_dead >= 0) and q.dead or q.ready
+  return call('EXISTS', q.ready, q.delayed, q.leased, q.gone, q.notifier, dead) == 0
+end
+
+local function claim_from(q, taken, again)
   local promoted, reclaimed, forgotten = promote(q), reclaim(q), forget(q)
   if oldest_dead > 0 or most_dead >= 0 then bound_dead(q, oldest_dead, most_dead) end
   local fresh = is_fresh(q)
@@ -76,18 +76,29 @@ for index, base in ipairs(KEYS) do
     if #popped == 0 then break end
     hand_out(q, taken, again, popped, fresh)
   end
-  answer[index * 2 + 2], answer[index * 2 + 3] = taken, again
   local more = call('EXISTS', q.ready) == 1
   if more then
     notify(q)
   elseif count == 0 and limit > 0 then
     call('DEL', q.notifier)
   end
-  if count == 0 then
-    local event = next_event(q)
-    if promoted == MOST or reclaimed == MOST or forgotten == 1 then event = now end
+  if count > 0 then return nil end
+  if promoted == MOST or reclaimed == MOST or forgotten == 1 then return now end
+  return next_event(q)
+end
+
+local answer, soonest = {0, -1, 0}, nil
+-- Messages claimed after the caller has given up would be blocked until their lease ends.
+if latest > 0 and now > latest then limit, soonest = 0, now end
+for index, base in ipairs(KEYS) do
+  -- On a Cluster, one more key is declared, so that a node refuses the script while the slot moves.
+  if base:sub(-1) ~= '}' then break end
+  local q, taken, again = queue(base), {}, {}
+  if not is_idle(q) then
+    local event = claim_from(q, taken, again)
     if event then soonest = math.min(soonest or event, event) end
   end
+  answer[index * 2 + 2], answer[index * 2 + 3] = taken, again
 end
 answer[1], answer[3] = string.format('%.0f', now), marked
 if soonest then answer[2] = math.max(0, math.ceil(soonest - now)) end
