@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from queuekit.client.background import Background
     from queuekit.client.results import Results
     from queuekit.client.runtime import Runtime
-    from queuekit.client.sender import Sending
+    from queuekit.client.sender import Sending, Sent
     from queuekit.config.settings import Config
     from queuekit.engines.waits import Timeout
     from queuekit.events import Events
@@ -497,8 +497,7 @@ class Queuekit(Periodic):
         if not isinstance(signature, Signature):
             return self._start(signature)
         sent = (self._sending or self._make_sending()).send_one(signature)
-        source = self._results or self._make_results()
-        return Result(sent.id, source, stored=sent.stored, duplicate=sent.duplicate)
+        return _handle(sent, self._results or self._make_results())
 
     def _start(self, workflow: Workflow[Any]) -> Any:
         from queuekit.execution.workflow_start import start
@@ -514,10 +513,15 @@ class Queuekit(Periodic):
         Raises:
             OptionError: An item is not a signature; its batch and later ones are not sent.
             PartialSendError: The broker refused some messages; names them. The others are sent.
+            UniqueConflictError: Other messages hold the unique keys of some calls with ``on_conflict="raise"``; names
+                them. The others are sent.
         """
         sent = (self._sending or self._make_sending()).send(_signatures(signatures))
         source = self._results or self._make_results()
-        return [Result(one.id, source, stored=one.stored, duplicate=one.duplicate) for one in sent]
+        handles = [_handle(one, source) for one in sent if not one.rejected]
+        if len(handles) < len(sent):
+            _raise_conflict(sent)
+        return handles
 
     @overload
     async def asend(self, signature: Signature[R]) -> Result[R]: ...
@@ -533,8 +537,7 @@ class Queuekit(Periodic):
         sending = self._sending
         if sending is not None and sending.joins and isinstance(signature, Signature) and not carries():
             sent = await self._threads.background.joined.send(sending, signature, within=within)
-            source = self._results or self._make_results()
-            return Result(sent.id, source, stored=sent.stored, duplicate=sent.duplicate)
+            return _handle(sent, self._results or self._make_results())
         send: Callable[..., Any] = self.send
         if self._runtime is None or self._runtime.stages.at_send or self.config.eager or carries():
             # What runs in the sender's thread sees the variables of the caller.
@@ -747,6 +750,25 @@ class _Threads:
         """End the threads; they start again when needed."""
         if self._background is not None:
             self._background.close()
+
+
+def _handle(sent: Sent, source: Results) -> Result[Any]:
+    """Return the handle on what was sent.
+
+    Raises:
+        UniqueConflictError: Nothing was, since another message holds the unique key.
+    """
+    if sent.rejected:
+        _raise_conflict([sent])
+    return Result(sent.id, source, stored=sent.stored, duplicate=sent.duplicate)
+
+
+def _raise_conflict(sent: Sequence[Sent]) -> None:
+    from queuekit.client.sender import conflict_in
+
+    error = conflict_in(sent)
+    if error is not None:
+        raise error
 
 
 def _signatures(signatures: Any) -> Iterator[Signature[Any]]:

@@ -28,6 +28,7 @@
     ├── LockTimeout            QK222  a lock did not become free in time
     ├── LockLostError          QK223  a lock was lost before the block that held it had ended
     ├── LimitReachedError      QK224  a rate limit does not let a block start in time
+    ├── UniqueConflictError    QK228  another message holds the unique key of a call that is to be refused then
     ├── NotPausedError         QK229  a queue or task that is to be resumed is not paused
     ├── CapabilityError        QK301  a broker or backend does not support what is asked for
     ├── UnavailableError       QK401  a broker or backend did not answer
@@ -72,6 +73,7 @@ __all__ = [
     "TaskFailed",
     "TooLargeError",
     "UnavailableError",
+    "UniqueConflictError",
     "UnknownIdError",
     "UnknownScheduleError",
     "UnknownSchemeError",
@@ -250,6 +252,18 @@ class LimitReachedError(QueuekitError, TimeoutError):
 
     retry_after: float = 0.0
     """Seconds until the block could start."""
+
+
+class UniqueConflictError(QueuekitError):
+    """Another message holds the unique key of a call with ``on_conflict="raise"``; the call was not sent."""
+
+    code = "QK228"
+
+    id: str = ""
+    """Id of the message that holds the key."""
+    holders: Mapping[int, str] = {}
+    """Of several calls that were sent at once, those that were not sent: the holder's id by the position of the call.
+    The others are on their queues."""
 
 
 class ScheduleError(QueuekitError, ValueError):

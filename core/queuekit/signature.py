@@ -113,7 +113,8 @@ class Signature(Generic[R_co, T_contra]):
         retry: Waits between attempts.
         timeout: Seconds that one attempt may run.
         ignore_result: Whether its result is not stored.
-        unique: True for one live message per task and arguments, text for your own key, or a ``UniqueKey``.
+        unique: True for one live message per task and arguments, text for your own key, or a ``UniqueKey``, e.g. made
+            from some of the arguments.
         broker: Options of the broker's service by name, e.g. ``{"group": "customer-7"}``; the broker's page lists them.
         on_success: Sent when it succeeds, with its result appended to their arguments unless they are immutable.
         on_error: Sent when it has failed for good, with a failure object appended to their arguments unless they are
@@ -254,12 +255,14 @@ def _as_is(value: Any) -> Any:
     return value
 
 
-def _write_unique(value: Unique | Literal[True] | str) -> Any:
-    return attrs.asdict(value) if isinstance(value, Unique) else value
+def _write_unique(value: UniqueKey | Unique | Literal[True] | str) -> Any:
+    return attrs.asdict(value) if isinstance(value, UniqueKey | Unique) else value
 
 
 def _read_unique(value: Any) -> Any:
-    return Unique(**value) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    return UniqueKey(**value) if "on_conflict" in value else Unique(**value)
 
 
 def _write_moment(value: datetime | float) -> Any:

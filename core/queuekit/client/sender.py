@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from time import monotonic
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import attrs
 
@@ -17,7 +17,7 @@ from queuekit.client.codec import encode, signing_encoder
 from queuekit.client.runtime import Runtime
 from queuekit.client.service_options import ServiceOptions
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
-from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
+from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError, UniqueConflictError
 from queuekit.events import MessageFacts, MessagesSent
 from queuekit.ids import new_id
 from queuekit.logs.errors import log_error
@@ -28,15 +28,16 @@ from queuekit.tasks.limit_keys import keys_at_send
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import DEFAULTS, CallOptions, resolve
 from queuekit.tasks.task import Task, TaskOptions
-from queuekit.tasks.unique_keys import key_of
+from queuekit.tasks.unique_keys import key_by, key_of
 from queuekit.timelimit import LIMITS, time_left, time_limit
 from queuekit.trace import carries, trace_headers
+from queuekit.unique import UniqueKey
 from queuekit.values import quick_frozen, quickly
 from queuekit.wire.batches import in_batches
 from queuekit.wire.position import Gather, Position, is_own
 from queuekit.wire.records import pending
 
-__all__ = ["PreparedMessage", "Sending", "Sent"]
+__all__ = ["PreparedMessage", "Sending", "Sent", "conflict_in"]
 
 _logger = logging.getLogger("queuekit.middleware")
 T = TypeVar("T")
@@ -60,6 +61,14 @@ class Sent:
     stored: bool
     """Whether its outcome will be stored."""
     duplicate: bool = False
+    rejected: ClassVar[bool] = False
+    """Whether the caller is to get an error, since another message holds its unique key."""
+
+
+class _Rejected(Sent):
+    """The outcome of sending a signature that may not be a duplicate, and is one."""
+
+    rejected: ClassVar[bool] = True
 
 
 @quick_frozen
@@ -75,6 +84,11 @@ class _WatchedMessage(PreparedMessage):
     """One whose call a middleware's ``after_send`` or a subscriber will see."""
 
     signature: Signature[Any]
+
+
+@quick_frozen
+class _KeyedMessage(_WatchedMessage):
+    """One that is not to be sent if another message holds its unique key, and whose caller is to get an error then."""
 
 
 _envelope, _item, _sent = quickly(Envelope), quickly(CommitItem), quickly(Sent)
@@ -201,6 +215,8 @@ class Sending:
         options = resolve(signature, task)
         envelope = self._envelope(signature, options, id, body)
         record = None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
+        if envelope.unique is not None and parent is None and _raises(options.unique):
+            return _KeyedMessage(envelope, record, signature)
         watched = self._after or self._events.wants_sends
         return _WatchedMessage(envelope, record, signature) if watched else PreparedMessage(envelope, record)
 
@@ -303,17 +319,24 @@ class Sending:
             self._spent = monotonic() - begun
             return self._runtime.clock.time()
 
-    def _unique(self, unique: Unique | Literal[True] | str, signature: Signature[Any]) -> Unique:
-        """Return the key: as given, or derived from task and arguments."""
-        if unique is not True:
-            key = unique if isinstance(unique, Unique) else Unique(key=unique)
-            try:
-                key.key.encode()
-            except UnicodeEncodeError as error:
-                text = f"the unique key of {signature.task} is not valid UTF-8: {key.key!r}"
-                raise EncodeError(text) from error
-            return key
-        return Unique(key=key_of(signature, self._tasks.get(signature.task), self._runtime.serializer.dumps))
+    def _unique(self, unique: UniqueKey | Unique | Literal[True] | str, signature: Signature[Any]) -> Unique | None:
+        """Return the key: as given, or derived from task and arguments; ``None`` if those give none."""
+        task, dumps = self._tasks.get(signature.task), self._runtime.serializer.dumps
+        if unique is True:
+            return Unique(key=key_of(signature, task, dumps))
+        if isinstance(unique, UniqueKey):
+            text = unique.key if unique.by is None else key_by(unique.by, signature, task, dumps)
+            if text is None:
+                return None
+            ttl: Any = unique.ttl  # in seconds, since the option was checked
+            unique = Unique(key=text, until=unique.until, ttl=ttl)
+        key = unique if isinstance(unique, Unique) else Unique(key=unique)
+        try:
+            key.key.encode()
+        except UnicodeEncodeError as error:
+            text = f"the unique key of {signature.task} is not valid UTF-8: {key.key!r}"
+            raise EncodeError(text) from error
+        return key
 
     def _reject(self, task: str, **asked: Any) -> None:
         """Raise if the broker does not support an option; name task and option."""
@@ -411,10 +434,7 @@ class Sending:
         self._put(
             [one.record for one, holder in zip(ready, holders, strict=True) if one.record and holder == one.envelope.id]
         )
-        return [
-            Sent(id=holder, stored=one.record is not None, duplicate=holder != one.envelope.id)
-            for one, holder in zip(ready, holders, strict=True)
-        ]
+        return [_stored(one, holder) for one, holder in zip(ready, holders, strict=True)]
 
     def _put(self, records: Sequence[Record]) -> None:
         backend = self._runtime.backend
@@ -451,6 +471,29 @@ class Sending:
                 error = again
         # The traceback through the engine does not help users whose engine is down.
         raise error.with_traceback(None)
+
+
+def _stored(one: PreparedMessage, holder: str) -> Sent:
+    """Return the outcome of a send after which *holder* is the id of its message, or of the one that has its key."""
+    duplicate = holder != one.envelope.id
+    kind = _Rejected if duplicate and isinstance(one, _KeyedMessage) else Sent
+    return kind(id=holder, stored=one.record is not None, duplicate=duplicate)
+
+
+def _raises(unique: UniqueKey | Unique | bool | str | None) -> bool:  # noqa: FBT001 - the option of a call
+    return isinstance(unique, UniqueKey) and unique.on_conflict == "raise"
+
+
+def conflict_in(sent: Sequence[Sent]) -> UniqueConflictError | None:
+    """Return the error to raise for the calls that may not be duplicates, and are; ``None`` without any."""
+    holders = {place: one.id for place, one in enumerate(sent) if one.rejected}
+    if not holders:
+        return None
+    first, *others = holders.values()
+    more = f" ({len(others)} more calls of {len(sent)} were not sent)" if others else ""
+    error = UniqueConflictError(f"not sent: {first} holds its unique key{more}", fix=f"See  queuekit why {first}")
+    error.id, error.holders = first, holders
+    return error
 
 
 def _bytes_of(ready: PreparedMessage) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Backend, Condition
-from queuekit.errors import DecodeError, ScheduleError, UnavailableError
+from queuekit.errors import DecodeError, ScheduleError, UnavailableError, UniqueConflictError
 from queuekit.events import TickFailed, TickSent, TickSkipped, TicksMissed
 from queuekit.failure import in_words
 from queuekit.schedules.due import Due, due, tick_id
@@ -168,7 +168,10 @@ class Dispatcher:
             self._failed(turn, tick, error)
 
     def _send_one(self, _turn: _Turn, call: Any) -> str:
-        return str(self._app.send(call).id)
+        try:
+            return str(self._app.send(call).id)
+        except UniqueConflictError as error:  # the tick is skipped
+            return error.id
 
     def _start(self, turn: _Turn, workflow: Any) -> str:
         """Start a workflow unless the previous one still runs and must not overlap; return the id that runs."""

@@ -10,6 +10,7 @@ from queuekit.envelope import Unique
 from queuekit.retry import Backoff
 from queuekit.signature import Signature
 from queuekit.tasks.task import Task, TaskOptions
+from queuekit.unique import UniqueKey
 from queuekit.values import quick_frozen
 
 __all__ = ["DEFAULTS", "CallOptions", "resolve"]
@@ -26,7 +27,7 @@ class CallOptions:
     queue: str | None
     priority: int | None
     expires: datetime | float | None
-    unique: Unique | bool | str | None
+    unique: UniqueKey | Unique | bool | str | None
 
 
 class Call(Protocol):

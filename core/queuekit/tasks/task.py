@@ -117,7 +117,7 @@ class TaskOptions:
     pool: str | None = attrs.field(default=None, converter=options.pool)
     expires: float | None = attrs.field(default=None, converter=_expires)
     ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
-    unique: Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
+    unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
     broker: dict[str, Any] | None = attrs.field(default=None, converter=options.service, hash=False)
     track: bool = attrs.field(default=False, converter=_track)
     ack: str = attrs.field(default="late", converter=options.acknowledgement)
@@ -302,6 +302,20 @@ class Parameters:
         kinds = {parameter.kind for parameter in self._signature.parameters.values()}
         return name in self.names or inspect.Parameter.VAR_KEYWORD in kinds
 
+    def check_names(self, names: Iterable[str], *, of: str) -> None:
+        """Raise if one of *names* is not a parameter; *of* says what it is named for.
+
+        Raises:
+            OptionError: It is not; suggests a similar one.
+        """
+        for name in names:
+            if not self.have(name):
+                near = did_you_mean(name, self.names)
+                what = f"{self._task}{self} has no parameter {name!r} {of}"
+                raise OptionError(
+                    what, fix=near[:1].upper() + near[1:] or f"Parameters: {', '.join(self.names) or 'none'}"
+                )
+
     def _needed_types(self) -> ArgumentTypes | None:
         if self.types is not None and self.types.idle:
             self.types = None
@@ -423,7 +437,13 @@ class Task(Bound[P, R_co]):
         """Whether it is a coroutine function."""
         self.parameters = Parameters(function, of=self.name, app=app, coerce=options.coerce)
         """The parameters that callers fill."""
-        self._check_limits(options.limits)
+        self.parameters.check_names(
+            (limit.key.path[0] for limit in options.limits if limit.key), of="for the key of a limit"
+        )
+        if isinstance(options.unique, UniqueKey):
+            self.parameters.check_names(
+                (path.partition(".")[0] for path in options.unique.by or ()), of="to be unique by"
+            )
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__wrapped__ = function
@@ -441,15 +461,6 @@ class Task(Bound[P, R_co]):
         app: Any = self.app
         found: Result[R_co] = app.result(id, self)
         return found
-
-    def _check_limits(self, limits: Iterable[Rate]) -> None:
-        """Raise if the key of a limit names no parameter."""
-        for limit in limits:
-            if limit.key is not None and not self.parameters.have(limit.key.path[0]):
-                first, known = limit.key.path[0], ", ".join(self.parameters.names) or "none"
-                near = did_you_mean(first, self.parameters.names)
-                what = f"{self.name}{self.parameters} has no parameter {first!r} for the key of a limit"
-                raise OptionError(what, fix=near[:1].upper() + near[1:] or f"Parameters: {known}")
 
     def __repr__(self) -> str:
         return f"<task {self.name}{self.parameters}>"

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import enum
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from queuekit.encoding.classes import shape_of, take_apart
 from queuekit.encoding.models import ModelKind, is_struct, model_of
 from queuekit.encoding.plain_json import SCALARS
-from queuekit.errors import ArgumentsError, EncodeError
+from queuekit.errors import ArgumentsError, EncodeError, OptionError
 from queuekit.serializer import type_name
 from queuekit.signature import Signature
 from queuekit.tasks.task import Task
 
-__all__ = ["key_of"]
+__all__ = ["key_by", "key_of"]
 
 Dumps = Callable[[Any], bytes]
 _LEFT_OUT = object()
@@ -38,6 +38,50 @@ def key_of(signature: Signature[Any], task: Task[..., Any] | None, dumps: Dumps)
         parts = [_call(task, (*call, *rest), signature.kwargs, dumps) for call in calls]
         return f"{signature.task}:{_hash('each', parts).hex()}"
     return f"{signature.task}:{_call(task, signature.args, signature.kwargs, dumps).hex()}"
+
+
+def key_by(paths: Sequence[str], signature: Signature[Any], task: Task[..., Any] | None, dumps: Dumps) -> str | None:
+    """Return the key of a call: its task, and a digest of the parts of its arguments that *paths* name.
+
+    ``None`` if one of them is missing or ``None``: such calls are not duplicates of each other.
+
+    Raises:
+        EncodeError: A part cannot be written.
+        OptionError: A path does not begin with a parameter of the task, or the task is unknown here and the call is not
+            by name.
+    """
+    names = [path.partition(".")[0] for path in paths]
+    if task is not None:
+        task.parameters.check_names(names, of="to be unique by")
+    elif not signature.kwargs.keys() >= set(names):
+        text = f"{signature.task} is unknown here, so which of its arguments are {', '.join(names)} is unknown, too"
+        raise OptionError(text, fix="Pass the arguments by name, or give the key:  UniqueKey(key=...)")
+    several = [(*call, *signature.args[1:]) for call in signature.args[0]] if signature.each else [signature.args]
+    parts: list[bytes] = []
+    for args in several:
+        arguments = _named(task, args, signature.kwargs)
+        for path in paths:
+            value = _part(arguments, path)
+            if value is None:
+                return None
+            parts.append(_hash(path, [_digest(value, dumps)]))
+    return f"{signature.task}:{_hash('by', parts).hex()}"
+
+
+def _named(task: Task[..., Any] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    if task is None:
+        return kwargs
+    if task.parameters.types is not None:
+        with contextlib.suppress(ArgumentsError):  # as in _call()
+            args, kwargs = _arriving(task, args, kwargs)
+    return task.parameters.by_name(args, kwargs)
+
+
+def _part(arguments: Mapping[str, Any], path: str) -> Any:
+    value: Any = arguments
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+    return value
 
 
 def _call(task: Task[..., Any] | None, args: tuple[Any, ...], kwargs: Mapping[str, Any], dumps: Dumps) -> bytes:

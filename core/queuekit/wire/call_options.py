@@ -10,9 +10,10 @@ from __future__ import annotations
 import difflib
 import json
 import operator
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 from queuekit.durations import DurationError
 from queuekit.durations import parse as parse_duration
@@ -55,6 +56,8 @@ _SHOWN = 60
 _LONGEST_SERVICE = 8_000
 """Characters of all options of the service, as JSON; a header is limited, too."""
 _UNTIL = ("start", "done", "ttl")
+_CONFLICTS = ("skip", "raise")
+_PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 
 
 def _reject(option: str, expected: str, value: object, *, fix: str = "") -> OptionError:
@@ -231,27 +234,53 @@ def _check_plain(value: Any, option: str) -> None:
         raise _reject(option, "text, a number, a bool, or a list or table of them", value) from None
 
 
-def unique(value: UniqueKey | Unique | bool | str | None) -> Unique | bool | str | None:  # noqa: FBT001 - the value that is checked
-    """Return a unique key in the form that is sent, or whether to derive one."""
+def unique(value: UniqueKey | Unique | bool | str | None) -> UniqueKey | Unique | bool | str | None:  # noqa: FBT001 - the value that is checked
+    """Return a unique key in the form that is sent, or how to derive one: from all arguments (True) or from some."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
         return _key(value)
     if not isinstance(value, UniqueKey | Unique):
         raise _reject("unique", 'True, a key such as "invoice-7", or UniqueKey(...)', value)
-    if value.until not in _UNTIL:
-        near = did_you_mean(value.until, _UNTIL) if isinstance(value.until, str) else ""
-        raise _reject("unique: until", '"start", "done" or "ttl"', value.until, fix=near[:1].upper() + near[1:])
+    until = _word(value.until, _UNTIL, option="until")
     ttl = seconds(value.ttl, option="unique: ttl")
     if not ttl:
         raise _reject("unique: ttl", "more than 0 seconds", value.ttl)
-    return Unique(key=_key(value.key), until=_until(value.until), ttl=ttl)
+    if isinstance(value, Unique) or (value.by is None and value.on_conflict == "skip"):
+        return Unique(key=_key(value.key), until=until, ttl=ttl)
+    return _derived(value, until=until, ttl=ttl)
 
 
-def _until(value: str) -> Literal["start", "done", "ttl"]:
-    until: Any = plain(value)
-    found: Literal["start", "done", "ttl"] = until
-    return found
+def _derived(value: UniqueKey, *, until: Any, ttl: float) -> UniqueKey:
+    """Return a key that is made from arguments, or that treats a conflict in its own way, with its values checked."""
+    conflict = _word(value.on_conflict, _CONFLICTS, option="on_conflict")
+    if value.by is not None and value.key is not None:
+        raise _reject("unique", "either key or by", value)
+    if value.by is None:
+        return UniqueKey(key=_key(value.key), until=until, ttl=ttl, on_conflict=conflict)
+    single = isinstance(value.by, str) or not isinstance(value.by, Iterable)
+    paths = tuple(map(_path, [value.by] if single else value.by))
+    if not paths or len(set(paths)) < len(paths):
+        raise _reject("unique: by", "the names of different arguments", value.by)
+    return UniqueKey(by=paths, until=until, ttl=ttl, on_conflict=conflict)
+
+
+def _path(value: Any) -> str:
+    """Return the path to a part of an argument: text, or what ``arg`` returned."""
+    names = getattr(value, "path", None)
+    text = ".".join(names) if isinstance(names, tuple) else value
+    if not isinstance(text, str) or not _PATH.fullmatch(text):
+        raise _reject("unique: by", 'names of arguments such as "customer" or "order.id"', value)
+    return plain(text)
+
+
+def _word(value: Any, words: Sequence[str], *, option: str) -> Any:
+    """Return the one of *words* that *value* is."""
+    if value not in words:
+        near = did_you_mean(value, words) if isinstance(value, str) else ""
+        expected = ", ".join(f'"{word}"' for word in words[:-1]) + f' or "{words[-1]}"'
+        raise _reject(f"unique: {option}", expected, value, fix=near[:1].upper() + near[1:])
+    return plain(value)
 
 
 def _key(value: Any) -> str:
