@@ -137,10 +137,12 @@ class MessagesSettled(Event):
     Attributes:
         worker: Name of the worker process.
         messages: The deliveries, in the order of the batch.
+        seconds: Seconds that the round trip took; 0 if there was none.
     """
 
     worker: str
     messages: tuple[SettledMessage, ...]
+    seconds: float = 0.0
 
 
 @attrs.frozen(kw_only=True)

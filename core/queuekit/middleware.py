@@ -45,6 +45,19 @@ class Middleware:
         """Return the signature to send instead of *signature*. An error makes the send fail."""
         return signature
 
+    def around_send(self, calls: Sequence[Signature[Any]], *, batch: bool) -> Iterator[None]:
+        """Run around a send: a generator that yields exactly once, while the messages are stored.
+
+        ``yield`` raises what the send raises. What the generator raises itself makes the send fail. It runs in the
+        sender's context, and not for what a worker stores with the outcome of a task, like :meth:`after_send`.
+
+        Args:
+            calls: For ``send``, the one call as the caller made it: the generator begins before :meth:`before_send`.
+                For ``send_many`` and workflows the calls of one batch, as :meth:`before_send` returned them.
+            batch: Whether the calls come from ``send_many`` or a workflow.
+        """
+        yield
+
     def after_send(self, sent: Sequence[SentMessage]) -> None:
         """Run after a round trip has stored the messages *sent*, in the sender's context. An error is logged.
 
@@ -109,6 +122,7 @@ class Stages:
 
     Attributes:
         before_send: Called with each call before it is encoded.
+        around_send: Called around each send and each batch.
         after_send: Called with each batch that the broker accepted.
         before_run: Called before a task's body.
         around_run: The methods around plain tasks.
@@ -121,6 +135,7 @@ class Stages:
     """
 
     before_send: tuple[Callable[[Signature[Any]], Signature[Any]], ...] | None = None
+    around_send: tuple[Callable[..., Iterator[None]], ...] | None = None
     after_send: tuple[Callable[[Sequence[SentMessage]], None], ...] | None = None
     before_run: tuple[Callable[[Context], None], ...] | None = None
     around_run: tuple[AroundRun, ...] | None = None
@@ -133,7 +148,7 @@ class Stages:
     @property
     def at_send(self) -> bool:
         """Whether any method runs in the context of a send."""
-        return bool(self.before_send or self.after_send)
+        return bool(self.before_send or self.around_send or self.after_send)
 
 
 def compile_stages(middlewares: Iterable[Middleware]) -> Stages:

@@ -13,10 +13,11 @@ import contextvars
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from queuekit.context import Context, current
 
-__all__ = ["TRACE_HEADERS", "carries", "trace_context", "trace_headers"]
+__all__ = ["TRACE_HEADERS", "carries", "continue_trace", "trace_context", "trace_headers"]
 
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 """The headers that make up a trace context."""
@@ -55,6 +56,22 @@ def trace_headers() -> dict[str, str]:
     if given is not None and given[0] is run:
         return dict(given[1])
     return dict(_valid(run.headers)) if run is not None and run.headers else {}
+
+
+def continue_trace(context: Context, parent: str, state: str = "") -> None:
+    """Let the run of *context* carry *parent* and *state* on, in place of ``traceparent`` and ``tracestate``.
+
+    For a middleware that makes a span of a run: what the body sends, and what follows the task, belongs to that span.
+    A retry keeps the trace context of the message. Call it in ``around_run``, before the body runs. A *parent* that
+    breaks the standard changes nothing.
+    """
+    if not _PARENT.fullmatch(parent):
+        return
+    carried: Any = context.headers  # read-only for tasks; the run's own, which its follow-ups inherit
+    carried["traceparent"] = parent
+    carried.pop("tracestate", None)
+    if state and _fits(state, *_BOUNDS["tracestate"]):
+        carried["tracestate"] = state
 
 
 def carries() -> bool:

@@ -20,6 +20,7 @@ CLIENTS = {
     "memcached": (),
     "prometheus": ("prometheus_client",),
     "dashboard": ("starlette", "uvicorn"),
+    "otel": ("opentelemetry",),
 }
 
 pytestmark = pytest.mark.skipif(not ALONE, reason="run by the tox environments core and wheels-*")

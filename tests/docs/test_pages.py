@@ -17,6 +17,7 @@ NEEDED = {
     "logs.md": ["structlog"],
     "monitor.md": ["queuekit_prometheus"],
     "sentry.md": ["sentry_sdk"],
+    "trace.md": ["queuekit_otel", "opentelemetry.sdk"],
 }
 """Libraries of others that pages show, in tests/requirements.txt."""
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)#\s]+)")

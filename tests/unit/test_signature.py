@@ -159,3 +159,14 @@ def test_sends_itself_by_its_app() -> None:
 def test_equality_leaves_the_app_out() -> None:
     """Two signatures of one call are equal wherever they were made."""
     assert make_app().task(name="t")(print).s(1) == Signature("t", args=(1,))
+
+
+def test_carrying_adds_headers_and_an_id() -> None:
+    """A copy that carries more headers has an id; the signature itself stays as it was."""
+    call: Signature[Any] = Signature("t", args=(1,), headers={"a": "1"}, queue="q")
+
+    carried = call.carrying({"a": "2", "b": "3"})
+
+    assert carried == call.options(headers={"a": "2", "b": "3"}, id=carried.id)
+    assert (call.headers, call.id, carried.id is None) == ({"a": "1"}, None, False)
+    assert carried.carrying({}).id == carried.id

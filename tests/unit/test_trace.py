@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from queuekit import Context, Fixed, Queuekit, chain, chord, group
+from queuekit import Context, Fixed, Middleware, Queuekit, chain, chord, group
 from queuekit.ids import new_id
-from queuekit.trace import trace_context, trace_headers
+from queuekit.trace import continue_trace, trace_context, trace_headers
 from support.working import burst
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -201,3 +201,51 @@ def test_a_message_cannot_pass_on_what_is_too_long(app: Queuekit, seen: Seen) ->
     burst(app)
 
     assert seen[1] == ("leaf", {})
+
+
+class TestContinue:
+    """What follows a run belongs to the span that a middleware has made of it."""
+
+    @pytest.mark.parametrize(
+        ("parent", "state", "expected"),
+        [
+            (OTHER, "", {"traceparent": OTHER, "baggage": "user=ann"}),
+            (OTHER, "c=3", {"traceparent": OTHER, "tracestate": "c=3", "baggage": "user=ann"}),
+            (OTHER, "c" * 513, {"traceparent": OTHER, "baggage": "user=ann"}),
+            ("no parent", "c=3", TRACE),
+        ],
+        ids=["parent", "parent and state", "state too long", "no parent"],
+    )
+    def test_replaces_the_span_only(self, parent: str, state: str, expected: dict[str, str]) -> None:
+        """Baggage and other headers stay; a parent that breaks the standard changes nothing."""
+        context = Context(id="a", task="t", queue="q")
+        context.headers = {**TRACE, "mine": "1"}
+
+        continue_trace(context, parent, state)
+
+        assert context.headers == {**expected, "mine": "1"}
+
+    def test_a_callback_carries_it_and_a_retry_does_not(self) -> None:
+        """The callback of a run whose middleware continues the trace has the new span; its retry the old one."""
+        seen: list[tuple[str, str]] = []
+
+        class Spans(Middleware):
+            def around_run(self, context: Context) -> Iterator[None]:
+                seen.append((context.task, context.headers["traceparent"]))
+                continue_trace(context, OTHER)
+                yield
+
+        app = Queuekit(broker=f"memory://{new_id()}", middlewares=[Spans()])
+        app.task(name="after")(lambda _: None)
+
+        @app.task(name="first", retries=1, retry=Fixed(0))
+        def first() -> None:
+            if len(seen) == 1:
+                raise ValueError("no")
+
+        with trace_context(TRACE):
+            app.send(first.s().options(on_success=(app.tasks["after"].s(),)))
+        burst(app)
+        app.close()
+
+        assert seen == [("first", PARENT), ("first", PARENT), ("after", OTHER)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import datetime
 from functools import partial
 from time import monotonic
@@ -111,6 +112,7 @@ class Sending:
         self._serializer, self._default_queue = runtime.serializer, runtime.config.default_queue
         self._service = ServiceOptions(runtime, tasks)
         self._after, self._events = runtime.stages.after_send, runtime.events
+        self._around = tuple(map(contextmanager, runtime.stages.around_send or ()))
         self._commits = runtime.shared
         self._stores = runtime.backend is not None
         limits = runtime.broker.limits
@@ -133,8 +135,21 @@ class Sending:
 
     def send_one(self, signature: Signature[Any]) -> Sent:
         """Put *signature* on its queue; it is stored when this returns."""
+        if self._around:
+            with self._inside((signature,), batch=False):
+                (sent,) = self._send_batch((self.prepare(signature),), ())
+            return sent
         (sent,) = self._send_batch((self.prepare(signature),), ())
         return sent
+
+    def _inside(self, calls: Sequence[Signature[Any]], *, batch: bool) -> ExitStack:
+        """Return what stands around the send of *calls*, entered."""
+        with ExitStack() as stack:
+            for stage in self._around:
+                entered = stage(calls, batch=batch)
+                entered.__enter__()
+                stack.push(partial(_left, entered))
+            return stack.pop_all()
 
     def send_ready(self, some: Iterable[PreparedMessage], *, ahead: Sequence[Record] = ()) -> list[Sent]:
         """Put prepared messages on their queues, in order, in batches; they are stored when this returns.
@@ -147,18 +162,20 @@ class Sending:
         """
         sent: list[Sent] = []
         for batch in in_batches(some, _bytes_of, most=self._batch, most_bytes=self._batch_bytes):
-            sent += self._send_batch(batch, ahead)
+            sent += self._send_batch_inside(batch, ahead) if self._around else self._send_batch(batch, ahead)
             ahead = ()
         self._put(ahead)
         return sent
 
     def inherit(self, signature: Signature[Any], *, headers: Mapping[str, str], priority: int) -> Signature[Any]:
         """Return *signature* with the parent's headers and priority, where it sets none itself."""
-        settled = resolve(signature, self._tasks.get(signature.task)).priority is not None
+        task = self._tasks.get(signature.task)
+        settled = resolve(signature, task).priority is not None
         if not headers and (settled or priority == DEFAULT_PRIORITY):
             return signature
-        both = {**headers, **signature.headers}
-        return attrs.evolve(signature, headers=both, priority=signature.priority if settled else priority)
+        both, sender = {**headers, **signature.headers}, signature.sender if task is None else task.app
+        own = signature.priority if settled else priority
+        return attrs.evolve(signature, headers=both, priority=own, sender=sender)
 
     def ignores(self, signature: Signature[Any]) -> bool:
         """Return whether the result of *signature* may be ignored; assumed for a task that is not known here."""
@@ -217,7 +234,7 @@ class Sending:
         record = None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
         if envelope.unique is not None and parent is None and _raises(options.unique):
             return _KeyedMessage(envelope, record, signature)
-        watched = self._after or self._events.wants_sends
+        watched = self._after or self._around or self._events.wants_sends
         return _WatchedMessage(envelope, record, signature) if watched else PreparedMessage(envelope, record)
 
     def _ready(
@@ -396,6 +413,12 @@ class Sending:
             self._stage_after(ready, sent)
         return sent
 
+    def _send_batch_inside(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
+        """Send one batch within its middlewares."""
+        calls = tuple(message.signature for message in ready if isinstance(message, _WatchedMessage))
+        with self._inside(calls, batch=True):
+            return self._send_batch(ready, ahead)
+
     def _announce(self, ready: Sequence[PreparedMessage], sent: Sequence[Sent]) -> None:
         """Emit the event for a batch that is stored."""
         messages = tuple(
@@ -494,6 +517,12 @@ def conflict_in(sent: Sequence[Sent]) -> UniqueConflictError | None:
     error = UniqueConflictError(f"not sent: {first} holds its unique key{more}", fix=f"See  queuekit why {first}")
     error.id, error.holders = first, holders
     return error
+
+
+def _left(entered: AbstractContextManager[None], *error: Any) -> bool:
+    """Leave *entered*, and let the error of a send pass even if *entered* swallows it: there is nothing to return."""
+    entered.__exit__(*error)
+    return False
 
 
 def _bytes_of(ready: PreparedMessage) -> int:

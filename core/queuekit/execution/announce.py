@@ -25,13 +25,13 @@ def _claimed(run: Run) -> MessageFacts:
     return tuple.__new__(MessageFacts, (envelope.id, run.message.task, envelope.queue, envelope.attempt, False))
 
 
-def announce_settled(events: Events, outcomes: Iterable[Outcome], *, worker: str) -> None:
+def announce_settled(events: Events, outcomes: Iterable[Outcome], *, worker: str, seconds: float = 0.0) -> None:
     """Emit :class:`MessagesSettled`, and :class:`MessageDead` for runs that ended so, if anything listens."""
     if events.wants(MessageDead):
         for outcome in outcomes:
             _announce_dead(events, outcome, worker)
     if events.wants(MessagesSettled):
-        events.emit(MessagesSettled(worker=worker, messages=tuple(map(_settled, outcomes))))
+        events.emit(MessagesSettled(worker=worker, messages=tuple(map(_settled, outcomes)), seconds=seconds))
 
 
 def _announce_dead(events: Events, outcome: Outcome, worker: str) -> None:

@@ -60,6 +60,8 @@ class Settler:
         self._unwritten.waiting = self._inbox.qsize
         self.turns: int | None = None
         """Round trips begun; ``None`` while there is nothing to do but wait."""
+        self.seconds = 0.0
+        """Seconds that the last round trip took, while its batch is reported."""
         self._trips = itertools.count()
         self._give_up = threading.Event()
         self._outage = Outage(runtime, doing="settle", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
@@ -109,10 +111,11 @@ class Settler:
 
         From the second failure on, try ever smaller parts: the engine may be too slow for the whole batch.
         """
-        size, outage = len(batch), self._outage
+        size, outage, now = len(batch), self._outage, self._runtime.clock.monotonic
         while batch and not self._give_up.is_set():
             part = batch[:size]
             self.turns = next(self._trips)
+            began = now()
             try:
                 part, lost = self._write(part)
             except UnavailableError as error:
@@ -125,6 +128,7 @@ class Settler:
             else:
                 if outage.failures:
                     outage.over()
+                self.seconds = now() - began
                 self._report(part, lost)
             batch = batch[len(part) :]
 

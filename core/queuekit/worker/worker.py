@@ -122,7 +122,7 @@ class Worker:
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
         advancer = WorkflowAdvancer(runtime, sending)
         self._hooks = OutcomeHooks(runtime.stages, worker=self.name) or None
-        self._settler = Settler(runtime, advancer, worker=self.name, on_settled=self._settled, unwritten=unwritten)
+        self._settler = Settler(runtime, advancer, worker=self.name, on_settled=self._written, unwritten=unwritten)
         self._make_pools(run_table, ref, server)
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self._end_burst)
         self._make_orders()
@@ -719,8 +719,11 @@ class Worker:
         if run.task.is_async and self._loop_pool is not None:
             self._loop_pool.cancel(run)
 
-    def _settled(self, outcomes: list[Outcome]) -> None:
-        """Handle written outcomes: update the statistics, remove their runs and leases, and emit their events."""
+    def _written(self, outcomes: list[Outcome]) -> None:
+        self._settled(outcomes, seconds=self._settler.seconds)
+
+    def _settled(self, outcomes: list[Outcome], *, seconds: float = 0.0) -> None:
+        """Handle outcomes, written in *seconds*: update statistics, remove their runs and leases, and emit events."""
         serials = [outcome.run.serial for outcome in outcomes if outcome.run is not None]
         for outcome in outcomes:
             self.stats[outcome.status] += 1
@@ -735,7 +738,7 @@ class Worker:
                 self.app.events.emit(outcome.event)
             if run is not None and run.ends_process and self._on_replace is not None:
                 self._on_replace(run.ends_process)
-        announce_settled(self._runtime.events, outcomes, worker=self.name)
+        announce_settled(self._runtime.events, outcomes, worker=self.name, seconds=seconds)
         if serials:
             self._leases.done(serials)
         with self._changed:

@@ -67,6 +67,7 @@ _LEFT_TO_BASE = frozenset(
     {
         "after_send",
         "around_run",
+        "around_send",
         "check",
         "check_sizes",
         "commit",
