@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
@@ -16,6 +16,7 @@ from queuekit.errors import DecodeError, NotReadHereError
 from queuekit.ids import check_name, is_name, new_id
 from queuekit.retry import Backoff, policy_from_dict
 from queuekit.unique import UniqueKey
+from queuekit.values import quickly
 from queuekit.wire import call_options as options
 from queuekit.wire.call_options import Duration, OptionError
 
@@ -313,14 +314,15 @@ _READ: dict[str, Any] = {
 }
 _FIELDS = tuple(field.name for field in attrs.fields(Signature) if field.name not in ("extra", "sender"))
 _SETTABLE = (*_FIELDS, "extra", "sender")
-fill: Any = Signature.__init__
-"""Fills a new signature like ``Signature(...)``, but without checking that the options exist."""
+_fill: Any = Signature.__init__
+made: Callable[..., Signature[Any]] = quickly(Signature, trusted=True)
+"""Creates a signature like ``Signature(...)`` from values that one has already checked and converted."""
 
 
-@functools.wraps(fill)
+@functools.wraps(_fill)
 def _checked(self: Signature[Any], *args: Any, **kwargs: Any) -> None:
     try:
-        fill(self, *args, **kwargs)
+        _fill(self, *args, **kwargs)
     except OptionError:
         raise
     except TypeError:

@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from queuekit.backend import Record
-from queuekit.broker import Ack, CommitItem, Delivery
+from queuekit.broker import Ack, CommitItem, Delivery, Place
 from queuekit.envelope import Envelope
 from queuekit_redis.backend import RedisBackend
 from queuekit_redis.broker import RedisBroker
@@ -166,3 +166,46 @@ def test_an_interrupted_sleep_loses_nothing(broker: RedisBroker) -> None:
     taken += ids(take(broker))
 
     assert sorted(taken) == sorted(f"id-{number}" for number in range(20))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize(
+    ("later", "earliest"),
+    [
+        pytest.param({"delay": 60.0}, 60.0, id="delay"),
+        pytest.param({"delay": 60.0, "not_before": 1.0}, 60.0, id="delay-after-a-moment"),
+        pytest.param({"delay": 60.0, "not_before": 9e9}, None, id="moment-after-a-delay"),
+        pytest.param({"not_before": 9e9}, None, id="moment"),
+    ],
+)
+def test_one_delayed_message_is_due_like_one_of_a_batch(
+    broker: RedisBroker, backend: RedisBackend, route: str, later: dict[str, float], earliest: float | None
+) -> None:
+    """The quick script adds the delay to the server's time, and the later of delay and moment counts."""
+    now = backend.now() or 0.0
+    send(broker, route, [message("alone", priority=7, **later)])
+    send(broker, route, [message(id, priority=7, **later) for id in ("one", "two")])
+
+    found = {each.envelope.id: each for each in broker.peek("jobs", place=Place.DELAYED).items}
+
+    assert sorted(found) == ["alone", "one", "two"]
+    assert {each.envelope.priority for each in found.values()} == {7}
+    wanted = 9e9 if earliest is None else now + earliest
+    assert all(wanted <= each.due <= wanted + PATIENCE for each in found.values())
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_moment_that_has_passed_delays_nothing(broker: RedisBroker, route: str) -> None:
+    """A message sent alone is ready, like one without a moment."""
+    send(broker, route, [message("past", not_before=1.0)])
+
+    assert ids(take(broker)) == ["past"]
+
+
+def test_a_delayed_message_keeps_its_record(broker: RedisBroker, backend: RedisBackend) -> None:
+    """The quick script stores both in one step."""
+    broker.commit([CommitItem(sends=(message("later", delay=60.0),), records=(record("later", body=b"waits"),))])
+
+    assert backend.get(["result:later"])["result:later"].body == b"waits"
+    assert broker.counts(["jobs"])["jobs"].delayed == 1
+    assert take(broker) == []

@@ -60,6 +60,21 @@ def test_one_send_is_one_command(own: RedisBroker, raw: Any) -> None:
     assert calls(raw)["evalsha"] == 10
 
 
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    "later", [pytest.param({"delay": 60.0}, id="delay"), pytest.param({"not_before": 4e9}, id="not-before")]
+)
+def test_a_delayed_send_is_one_command(own: RedisBroker, raw: Any, later: dict[str, float], count: int) -> None:
+    """That also holds for a queue that never had a message due at once."""
+    own.send(messages(count, **later))
+    raw.config_resetstat()
+
+    for number in range(10):
+        own.send([message(f"{number}-{part}", **later) for part in range(count)])
+
+    assert calls(raw)["evalsha"] == 10
+
+
 def test_batches_are_one_command(own: RedisBroker, raw: Any) -> None:
     """A thousand messages are sent, claimed and acknowledged in three calls of scripts."""
     own.settle([Ack(each) for each in take(own)])

@@ -10,6 +10,7 @@ from queuekit.backend import Record
 from queuekit.broker import CommitItem, Delivery
 from queuekit.client.codec import Message
 from queuekit.envelope import Envelope
+from queuekit.signature import Signature
 from queuekit.values import quickly
 
 ENVELOPE = Envelope(id="id-1", queue="q", body=b"")
@@ -45,6 +46,20 @@ def test_calls_a_factory_each_time() -> None:
     create = quickly(Basket)
 
     assert create(1)._apples is not create(1)._apples
+
+
+def test_fills_a_frozen_class_whose_values_are_trusted() -> None:
+    """An instance made of values that are already valid is an instance of the class itself, and stays frozen."""
+    given = Signature[int]("jobs.add", (1,), {"b": 2}, headers={"a": "b"}, delay=3)
+
+    made: Any = quickly(Signature, trusted=True)(
+        task="jobs.add", args=(1,), kwargs={"b": 2}, headers={"a": "b"}, delay=3.0
+    )
+
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        made.task = "other"
+    assert made == given
+    assert type(made) is type(given)
 
 
 def test_needs_what_the_class_needs() -> None:

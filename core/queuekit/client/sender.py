@@ -117,7 +117,8 @@ class Sending:
         self._stores = runtime.backend is not None
         limits = runtime.broker.limits
         self._batch, self._batch_bytes = min(_BATCH, limits.max_batch), limits.batch_bytes
-        self._timeout = runtime.config.send_timeout
+        self._timeout, self._ttl = runtime.config.send_timeout, runtime.config.results_expire
+        self._time = runtime.clock.time
         self._spent = spent
         """Seconds already spent of the next batch's time."""
         self._reported = (0.0, float("-inf"))
@@ -212,16 +213,20 @@ class Sending:
         """
         signature, task = self._ready(signature, is_new=parent is None, awaited=awaited)
         id = signature.id or new_id()
-        write = partial(
-            self._encode,
-            id=id,
-            serializer=self._serializer,
-            parameters=task.parameters.names if task else (),
-            parent=parent,
-            link=link,
-            gather=gather,
-            limits=None if task is None or not task.defaults.limits else keys_at_send(signature, task),
-        )
+        limits = None if task is None or not task.defaults.limits else keys_at_send(signature, task)
+
+        def write(signature: Signature[Any]) -> bytes:
+            return self._encode(
+                signature,
+                id=id,
+                serializer=self._serializer,
+                parameters=task.parameters.names if task else (),
+                parent=parent,
+                link=link,
+                gather=gather,
+                limits=limits,
+            )
+
         try:
             body = write(signature)
         except EncodeError:
@@ -386,7 +391,7 @@ class Sending:
                 )
 
     def _pending(self, envelope: Envelope, task: str) -> Record:
-        now, ttl = self._runtime.clock.time(), self._runtime.config.results_expire
+        now, ttl = self._time(), self._ttl
         delay = envelope.delay
         if envelope.not_before is not None:
             delay = max(0.0, delay, envelope.not_before - self._now())

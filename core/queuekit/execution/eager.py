@@ -139,7 +139,6 @@ class EagerSending(Sending):
             self._hooks.call([outcome])
 
     def _run(self, run: Run) -> Outcome:
-        run.context.report_to(self._executor.report, self._executor.begun)
         announce_claimed(self._runtime.events, [run], worker="eager")
         early = self._executor.begin(run)
         if early is not None:

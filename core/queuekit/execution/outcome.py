@@ -105,7 +105,8 @@ class Decider:
         try:
             sends, records = self._follow(delivery, message, "success", value) if message.on_success else ((), ())
             if self.keeps_of(run):
-                records = (self._success(run, value), *records)
+                success = self._success(run, value)
+                records = (success, *records) if records else (success,)
         except BaseException as error:  # noqa: BLE001 - a result that cannot be stored is a failure, whatever it raises
             return self.failed(run, _unusable_result(run, error))
         ended = None if message.link is None else Ended(link=message.link, value=value, headers=message.headers)
@@ -128,7 +129,7 @@ class Decider:
             task=run.message.task,
             value=data,
             content_type=self._serializer.content_type,
-            ttl=self._ttl_of(run.message),
+            ttl=self._ttl if run.message.link is None else self._ttl_of(run.message),
             worker=self._worker,
             times=((run.started or run.ended) + offset, run.ended + offset),
         )

@@ -51,6 +51,12 @@ class Tasks(Mapping[str, Task[..., Any]]):
         except KeyError:
             return self._tasks[self._aliases[name]]
 
+    # Of Mapping, but each message looks its task up, and Mapping.get is twice as slow.
+    def get(self, name: str, default: Any = None, /) -> Any:
+        """Return the task of that name or alias, else *default*."""
+        found = self._tasks.get(name)
+        return found if found is not None else self._tasks.get(self._aliases.get(name, ""), default)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._tasks)
 

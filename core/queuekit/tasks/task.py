@@ -17,7 +17,7 @@ from queuekit.ids import check_name
 from queuekit.limits import Rate, limits_of
 from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
-from queuekit.signature import Sender, Signature, fill
+from queuekit.signature import Sender, Signature, made
 from queuekit.tasks.annotations import names
 from queuekit.tasks.argument_types import ArgumentTypes
 from queuekit.tasks.callables import DeclarationError, body_of, is_coroutine_function, place_of, signature_of
@@ -416,9 +416,12 @@ class Bound(Generic[P, R_co]):
         self._task.parameters.check(args, kwargs, partial=partial)
         if self._task.parameters.types is not None:
             args, kwargs = self._task.parameters.fitting(args, kwargs)
-        signature: Signature[Any] = object.__new__(Signature)
-        fill(signature, self._task.name, args, kwargs, sender=self._task.app, **self._options)
-        return signature
+        if kwargs:
+            kwargs = options.named(kwargs)
+        if not self._options:  # the usual call
+            return made(task=self._task.name, args=args, kwargs=kwargs, sender=self._task.app)
+        own = {name: dict(value) if type(value) is dict else value for name, value in self._options.items()}
+        return made(task=self._task.name, args=args, kwargs=kwargs, sender=self._task.app, **own)
 
 
 class Task(Bound[P, R_co]):
@@ -511,8 +514,8 @@ class Task(Bound[P, R_co]):
         # locals() avoids a second list of the parameters, which are spelled out for type checkers and editors.
         chosen = {name: value for name, value in locals().items() if name not in _NO_OPTIONS and value is not None}
         options.known(unknown, _CALL_OPTIONS, of=f"{self.name}.options()")
-        made = Signature[Any](self.name, **chosen)
-        return Bound(self, {name: getattr(made, name) for name in chosen})
+        valid = Signature[Any](self.name, **chosen)
+        return Bound(self, {name: getattr(valid, name) for name in chosen})
 
 
 class AsyncTask(Task[P, R_co]):

@@ -159,7 +159,6 @@ def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> bytes:
     prepared = executor.prepare(attrs.evolve(delivery, crashes=0), {})
     if isinstance(prepared, Outcome):
         return pickle.dumps(prepared)
-    prepared.context.report_to(executor.report, executor.begun)
     inbox.current = prepared
     try:
         outcome = _call(executor, prepared)

@@ -536,7 +536,6 @@ class Worker:
             prepared = self._executor.prepare(delivery, marks)
             if isinstance(prepared, Run):
                 prepared.serial = next(self._serials)
-                prepared.context.report_to(self._executor.report, self._executor.begun)
                 runs.append(prepared)
             else:
                 self._pass_on(prepared)

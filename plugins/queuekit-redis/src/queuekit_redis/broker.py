@@ -33,8 +33,8 @@ from queuekit_redis import inspection
 from queuekit_redis.capabilities import CAPABILITIES, CLUSTER_CAPABILITIES, LIMITS
 from queuekit_redis.checks import check
 from queuekit_redis.claiming import Claimed, Claims
-from queuekit_redis.committing import Commit, Commitment, quick_send, send_call
-from queuekit_redis.encoding import micros, pack_envelope
+from queuekit_redis.committing import Commit, Commitment, quick_send, send_call, single_send
+from queuekit_redis.encoding import micros
 from queuekit_redis.engine import nonce, open_engine
 from queuekit_redis.options import RedisOptions
 from queuekit_redis.server import RedisCall, run
@@ -106,7 +106,7 @@ class RedisBroker(Broker):
         if not envelopes:
             return []
         self.check_sizes(envelopes)
-        if len(envelopes) == 1 and is_plain(envelopes[0]) and self._send_one(envelopes[0]):
+        if len(envelopes) == 1 and envelopes[0].unique is None and self._send_one(envelopes[0]):
             return [envelopes[0].id]
         return self._send_all(envelopes)
 
@@ -152,10 +152,9 @@ class RedisBroker(Broker):
         ]
 
     def _send_one(self, envelope: Envelope) -> bool:
-        """Send a plain message by the quick script; return false if its id is known, which needs the slower one."""
+        """Send a message without unique key by the quick script; return false if its id is known."""
         self._register((envelope.queue,))
-        arguments = (envelope.id, pack_envelope(envelope))
-        return self._sent_quickly(run("send_one", (self._keys.queue(envelope.queue),), arguments), envelope.queue)
+        return self._sent_quickly(single_send(envelope, self._keys), envelope.queue)
 
     def _sent_quickly(self, call: RedisCall, queue: str) -> bool:
         answer: int = self._server.one(call, again=True)
@@ -295,7 +294,7 @@ class RedisBroker(Broker):
             result.done[place] = done
 
     def _sent_as_one(self, items: Sequence[CommitItem]) -> bool:
-        """Send a single plain message by the quick script; return false if it is not plain, or its id is known."""
+        """Send a single message by the quick script; return false if it has a unique key, or its id is known."""
         quick = quick_send(items, self._keys)
         if quick is None:
             return False

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from queuekit.backend import Record
 from queuekit.broker import CommitItem
 from queuekit.envelope import Envelope
-from queuekit_redis.encoding import pack_envelope, pack_record
+from queuekit_redis.encoding import pack_due, pack_envelope, pack_record
 from queuekit_redis.keys import Keys
 from queuekit_redis.server import RedisCall, call_script, run
 from queuekit_redis.settling import commit_arguments, is_plain, is_plain_ack, milliseconds, send_arguments
 
-__all__ = ["Commit", "Commitment", "quick_send", "send_call"]
+__all__ = ["Commit", "Commitment", "quick_send", "send_call", "single_send"]
 
 
 class Commitment:
@@ -180,19 +180,27 @@ def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> RedisCal
 
 
 def quick_send(items: Sequence[CommitItem], keys: Keys) -> RedisCall | None:
-    """Return the call that sends a single plain message, with its record if any; ``None`` for other items."""
+    """Return the call that sends a single message without unique key, with its record if any; ``None`` for others."""
     if len(items) != 1:
         return None
     (item,) = items
     if item.settlement is not None or item.joins or len(item.records) > 1:
         return None
-    if len(item.sends) != 1 or not is_plain(item.sends[0]):
+    if len(item.sends) != 1 or item.sends[0].unique is not None:
         return None
     (envelope,) = item.sends
+    if not item.records:
+        return single_send(envelope, keys)
+    return None if item.records[0].final else single_send(envelope, keys, item.records[0])
+
+
+def single_send(envelope: Envelope, keys: Keys, record: Record | None = None) -> RedisCall:
+    """Return the call that sends one message without unique key, with its *record*, which is not final."""
     names, arguments = [keys.queue(envelope.queue)], list[Any]((envelope.id, pack_envelope(envelope)))
-    for record in item.records:
-        if record.final:
-            return None
+    if record is not None:
         names.append(keys.record(record.key))
         arguments += (pack_record(record), milliseconds(record.ttl))
+    due = pack_due(envelope)
+    if due:
+        arguments += (due,) if record is not None else (b"", b"", due)
     return run("send_one", names, arguments)
