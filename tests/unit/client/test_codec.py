@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queuekit.client.codec import Message, decode, encode
-from queuekit.envelope import Envelope, join_frame
+from queuekit.envelope import Envelope, join_frame, split_frame
 from queuekit.errors import DecodeError, EncodeError, TooLargeError
 from queuekit.retry import Fixed
 from queuekit.serializer import JsonSerializer, PickleSerializer
@@ -210,3 +210,13 @@ def test_a_header_that_no_worker_reads_is_not_written() -> None:
 
     with pytest.raises(TooLargeError, match="headers and options of t"):
         encode(attrs.evolve(call, headers={"a": "x" * (room + 1)}), id="a", serializer=JsonSerializer())
+
+
+@pytest.mark.parametrize("delay", [0.1, 60, 1e-05, 86_400 * 365.0])
+def test_writes_a_delay_like_any_header(delay: float) -> None:
+    """The header of a call that sets only a delay has the bytes that a JSON encoder writes."""
+    body = encode(Signature("jobs.add", (1,), delay=delay), id="id-1", serializer=JsonSerializer())
+
+    header, payload = split_frame(body)
+    assert body == join_frame(header, payload)
+    assert header["delay"] == delay
