@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import sys
 import threading
 import time
 from collections import deque
@@ -28,6 +29,8 @@ __all__ = ["LoopPool"]
 _logger = logging.getLogger("queuekit.worker")
 _LONGEST_END = 2.0
 """Seconds that a stop waits for cancelled coroutines."""
+_FIRST_STEPS = 0.005
+"""Seconds of first steps of bodies after which the loop serves the bodies that wait for something."""
 _NO_BLOCK = 1.0
 """Seconds for which the loop may be blocked before the time limits of waiting coroutines are extended."""
 
@@ -65,7 +68,7 @@ class LoopPool:
         self._waiting: deque[Run] = deque()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._starting: dict[int, tuple[Run, int]] = {}
-        """Run and row of each task that has not made its first step, by serial."""
+        """Run and row of each task that has not made its first step, by serial; none since Python 3.12."""
         self._limits: dict[int, Limit] = {}
         """The time limits of running bodies, by row."""
         self.running: dict[int, Run] = {}
@@ -76,7 +79,7 @@ class LoopPool:
         """The run that blocks the loop, while it does."""
         self.asked: float | None = None
         """Monotonic time at which the loop was asked for a sign of life; ``None`` once it answers."""
-        self._ending = False
+        self._ending = self._is_starting = False
         self.loop = self._loop = asyncio.new_event_loop()
         renew_in_forks(self)
         self.thread = threading.Thread(target=self._turn, name="queuekit-loop", daemon=True)
@@ -226,18 +229,45 @@ class LoopPool:
         return task is not None and task.cancel()
 
     def _start_more(self) -> None:
-        while self._free and self._waiting and self._may_begin():
-            try:
-                run = self._waiting.popleft()
-            except IndexError:
-                return
-            row = self._free.popleft()
+        """Start bodies while there are free rows.
+
+        Where bodies take their first step here, one that ends with it frees its row at once. After some time, the loop
+        serves the others.
+        """
+        if self._is_starting:  # by a body that ended with its first step; the loop below goes on
+            return
+        self._is_starting = True
+        until = time.monotonic() + _FIRST_STEPS
+        try:
+            while self._free and self._waiting and self._may_begin():
+                try:
+                    run = self._waiting.popleft()
+                except IndexError:
+                    return
+                self._start(run, self._free.popleft())
+                if time.monotonic() >= until:
+                    self._loop.call_soon(self._start_more)
+                    return
+        finally:
+            self._is_starting = False
+
+    def _start(self, run: Run, row: int) -> None:
+        """Start one body, which makes its first step here if Python can do that."""
+        variables = self._executor.variables()
+        if sys.version_info >= (3, 12):
+            # In a task from the start, so that asyncio.current_task() and what relies on it work in the first step.
+            asyncio.Task(self._one(run, row), loop=self._loop, context=variables, eager_start=True)
+        else:
             self._starting[run.serial] = (run, row)
-            task = self._loop.create_task(self._one(run, row), context=self._executor.variables())
-            self._tasks[run.serial] = task
+            self._tasks[run.serial] = self._loop.create_task(self._one(run, row), context=variables)
 
     async def _one(self, run: Run, row: int) -> None:
-        del self._starting[run.serial]
+        if sys.version_info >= (3, 12):
+            task = asyncio.current_task()
+            if task is not None:
+                self._tasks[run.serial] = task
+        else:
+            del self._starting[run.serial]
         self.running[row] = run
         outcome: Outcome | None = None
         try:

@@ -499,7 +499,7 @@ def test_a_body_that_cancels_all_tasks_loses_none_that_had_not_begun() -> None:
     with looping(app, outcomes, size=3) as (pool, _):
         with held_up(pool):
             pool.submit([first, *others])
-        wait_until(lambda: len(outcomes) == 2)
+        wait_until(lambda: len(outcomes) >= 2)  # since Python 3.12, none exists before its first step
 
         pool.ask(time.monotonic())
         wait_until(lambda: len(outcomes) == 4)
@@ -524,3 +524,50 @@ def test_a_loop_that_is_broken_ends_its_thread(
 
     assert not alive
     assert caplog.text.count("the event loop is broken") == 1
+
+
+def test_a_body_is_in_a_task_from_its_first_step() -> None:
+    """What relies on the current task works before the body waits for anything."""
+    told: list[bool] = []
+
+    async def look() -> None:
+        task = asyncio.current_task()
+        async with asyncio.timeout(60):  # noqa: ASYNC100 - to enter it takes a current task
+            told.append(task is not None and task in asyncio.all_tasks())
+
+    app, outcomes = app_with(look), list[Outcome]()
+
+    with looping(app, outcomes) as (pool, _):
+        pool.submit(runs(app, 3))
+        wait_until(lambda: len(outcomes) == 3)
+
+    assert told == [True] * 3
+
+
+def test_bodies_that_never_wait_let_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither does one start inside the other, however many there are, nor do they keep the loop from what waits."""
+    monkeypatch.setattr("queuekit.worker.async_pool._FIRST_STEPS", 0.0)
+    order: list[str] = []
+
+    async def wait() -> None:
+        await asyncio.sleep(0)
+        order.append("waited")
+
+    async def hurry() -> None:
+        order.append("hurried")
+
+    app, outcomes = make_app(), list[Outcome]()
+    app.task(name="waits")(wait)
+    app.task(name="t")(hurry)
+    app.send(Signature("waits"))
+    first = prepared(app)
+    others = runs(app, 2 * sys.getrecursionlimit())
+    first.serial = len(others) + 1
+
+    with looping(app, outcomes) as (pool, _):
+        with held_up(pool):
+            pool.submit([first, *others])
+        wait_until(lambda: len(outcomes) == len(others) + 1)
+
+    assert words(outcomes) == ["done"] * len(outcomes)
+    assert order.index("waited") < len(others)
