@@ -2,63 +2,27 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
 
-from queuekit import Queuekit, Secret
+from queuekit import Queuekit
 from queuekit.broker import Place
 from queuekit.operations.admin import Admin
-from support.browsing import Browser
+from support.dashboards import browser_on, failed, sent, with_tasks
 from support.waiting import wait_until
 from support.working import burst, counts, inside, make_app, take_one
 
 pytest.importorskip("queuekit_dashboard", reason="pip install -e plugins/queuekit-dashboard starlette jinja2 uvicorn")
 
 
-def _tasks(app: Queuekit) -> Queuekit:
-    @app.task(name="add")
-    def add(x: int, y: int) -> int:
-        """Return the sum."""
-        return x + y
-
-    @app.task(name="boom")
-    def boom(number: int, card: Annotated[str, Secret] = "") -> None:
-        """Fail."""
-        raise ValueError(f"no {number}")
-
-    return app
-
-
 @pytest.fixture(params=["memory", "sqlite"])
 def app(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Queuekit]:
     """An app with two tasks, on two engines."""
     settings: dict[str, Any] = {"broker": f"sqlite:///{tmp_path}/jobs.db"} if request.param == "sqlite" else {}
-    made = _tasks(make_app(**settings))
+    made = with_tasks(make_app(**settings))
     yield made
     made.close()
-
-
-def browser_on(app: Queuekit, *, role: Any = "act", root: str = "") -> Browser:
-    """Return a browser of somebody with that role."""
-    from queuekit_dashboard.access import Access
-    from queuekit_dashboard.web import make
-
-    who = Access("ann", role)
-    return Browser(make(app, access=lambda _: who, hosts=None, live="events", stream=0.0), root=root)
-
-
-def sent(app: Queuekit, task: str, *args: Any, **options: Any) -> str:
-    """Send a call and return its id."""
-    id: str = app.tasks[task].options(**options).send(*args).id
-    return id
-
-
-def failed(app: Queuekit, count: int = 1) -> list[str]:
-    """Return the ids of so many dead letters."""
-    ids = [sent(app, "boom", number, "4711-0815") for number in range(count)]
-    burst(app)
-    return ids
 
 
 def test_overview_counts_messages_by_state(app: Queuekit) -> None:

@@ -15,6 +15,7 @@ from queuekit.operations.why import collect, reasons
 from queuekit.states import FINAL, State
 from queuekit.wire.stacks import StackReport
 from queuekit_dashboard.calls import Go, HtmlPage, PageRequest, link
+from queuekit_dashboard.graph import workflow_of
 
 __all__ = ["cancel_it", "drop_it", "retry_it", "show", "stack_of"]
 
@@ -85,6 +86,7 @@ def _page(call: PageRequest, id: str, *, report: StackReport | None = None, note
             "timeline": timeline(view),
             "reasons": reasons(facts),
             "done": view.info.state is State.SUCCESS,
+            "workflow": workflow_of(call.admin, id),
             "dead": place is Place.DEAD,
             "waits": place in {Place.READY, Place.DELAYED},
             "runs": not not_running(view),

@@ -1,0 +1,109 @@
+"""The tasks of the app, and a form for each that sends a call of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from queuekit import durations
+from queuekit.cli.send import parse_value
+from queuekit.errors import OptionError
+from queuekit.tasks.callables import body_of
+from queuekit.tasks.task import Task
+from queuekit_dashboard.calls import Go, HtmlPage, PageRequest, link
+
+__all__ = ["form", "send_it", "show"]
+
+_FIELD = "arg."
+"""Beginning of the names of the fields that hold arguments."""
+_SHOWN = 500
+"""Tasks on a page."""
+
+
+def show(call: PageRequest) -> HtmlPage:
+    """Return the tasks; ``find`` selects them by a part of their name."""
+    find = call.query.get("find", "")
+    found = [task for name, task in sorted(call.app.tasks.items()) if find.casefold() in name.casefold()]
+    return HtmlPage(
+        template="tasks.html",
+        values={
+            "title": "Tasks",
+            "rows": [_row(call, task) for task in found[:_SHOWN]],
+            "find": find,
+            "more": max(0, len(found) - _SHOWN),
+        },
+    )
+
+
+def form(call: PageRequest) -> HtmlPage:
+    """Return the form that sends a call of a task."""
+    task = _task(call, call.query.get("name", ""))
+    return HtmlPage(
+        template="task.html", values={"title": task.name, **_row(call, task), "fields": list(_fields(task))}
+    )
+
+
+def send_it(call: PageRequest) -> Go:
+    """Send a call of a task."""
+    task = _task(call, call.need("name"))
+    kwargs: dict[str, Any] = {}
+    args: list[Any] = []
+    for field in _fields(task):
+        text = call.given(_FIELD + field["name"])
+        if not text:
+            continue
+        value = parse_value(text)
+        if field["many"] or field["by_place"]:
+            args += _items(field["name"], value, list) if field["many"] else [value]
+        else:
+            kwargs |= _items(field["name"], value, dict) if field["names"] else {field["name"]: value}
+    delay, queue = call.given("delay"), call.given("queue")
+    options: dict[str, Any] = {"delay": durations.parse(delay) if delay else None, "queue": queue or None}
+    result = task.options(**options).send(*args, **kwargs)
+    if result.duplicate:
+        return Go(link("/message", id=result.id), "Not sent: this message holds its unique key.")
+    call.admin.acted("send", by=call.by, on=task.name, ids=[result.id])
+    return Go(link("/message", id=result.id), "Sent.")
+
+
+def _task(call: PageRequest, name: str) -> Task[..., Any]:
+    return call.app.tasks.find(name)
+
+
+def _row(call: PageRequest, task: Task[..., Any]) -> dict[str, Any]:
+    return {
+        "task": task,
+        "signature": str(task.parameters),
+        "queue": task.defaults.queue or call.app.config.default_queue,
+        "about": inspect.getdoc(body_of(task.function)) or "",
+    }
+
+
+def _fields(task: Task[..., Any]) -> Iterator[dict[str, Any]]:
+    """Yield a field for each parameter, as the signature describes it."""
+    parameters = inspect.signature(body_of(task.function)).parameters
+    for name in task.parameters.names:
+        one = parameters[name]
+        hint = "" if one.annotation is one.empty else inspect.formatannotation(one.annotation).strip("'")
+        yield {
+            "name": name,
+            "hint": hint,
+            "required": one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD},
+            "default": "" if one.default is one.empty else repr(one.default)[:200],
+            "many": one.kind is one.VAR_POSITIONAL,
+            "names": one.kind is one.VAR_KEYWORD,
+            "by_place": one.kind is one.POSITIONAL_ONLY,
+        }
+
+
+def _items(name: str, value: Any, kind: type[Any]) -> Any:
+    """Return what fills ``*args`` or ``**kwargs``.
+
+    Raises:
+        OptionError: It is not of that kind.
+    """
+    if not isinstance(value, kind):
+        what = "a list, e.g. [1, 2]" if kind is list else 'an object, e.g. {"x": 1}'
+        raise OptionError(f"{name} is {what}", fix="Go back and change it")
+    return value
