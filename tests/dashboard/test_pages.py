@@ -43,7 +43,7 @@ def test_overview_names_a_queue_that_nobody_serves(app: Queuekit) -> None:
 
     page = browser_on(app).get("/")
 
-    assert "No worker serves default, where 1 messages wait." in page.words
+    assert "No worker serves default; messages waiting there: 1." in page.words
 
 
 def test_overview_is_a_page_at_a_time() -> None:
@@ -116,7 +116,7 @@ def test_queue_is_purged_only_if_that_is_sure(app: Queuekit) -> None:
     assert refused.status == 400
     assert kept == {"ready": 1}
     assert counts(app) == {}
-    assert "1 messages deleted." in done.words
+    assert "Messages deleted: 1." in done.words
 
 
 def test_message_shows_what_happened_and_why_it_waits(app: Queuekit) -> None:
@@ -125,7 +125,7 @@ def test_message_shows_what_happened_and_why_it_waits(app: Queuekit) -> None:
 
     page = browser_on(app).get(f"/message?id={id}").words
 
-    assert "no worker serves its queue 'default'" in page
+    assert "No worker serves its queue 'default'" in page
     assert "x 17 y 4" in page
     assert "sent to default" in page
 
@@ -168,7 +168,7 @@ def test_message_is_cancelled(app: Queuekit) -> None:
 
     page = browser.post("/message/cancel", page=f"/message?id={id}", id=id)
 
-    assert "it was cancelled by ann" in page.words
+    assert "It was cancelled by ann" in page.words
     assert counts(app) == {}
     assert [done.what for done in Admin(app).actions()] == ["cancel"]
 
@@ -258,7 +258,7 @@ def test_pages_work_below_a_path(app: Queuekit) -> None:
 
     assert 'href="/admin/queue/queue?name=default"' in page.text
     assert 'href="/queue' not in page.text
-    assert "1 messages deleted." in purged.words
+    assert "Messages deleted: 1." in purged.words
 
 
 def test_events_say_that_there_are_figures(app: Queuekit) -> None:

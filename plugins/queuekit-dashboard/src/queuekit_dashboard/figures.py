@@ -55,7 +55,7 @@ class Sample:
         for view in self.queues:
             waiting = view.counts.ready + view.counts.delayed
             if view.workers == 0 and waiting:
-                yield f"No worker serves {view.name}, where {waiting:,} messages wait."
+                yield f"No worker serves {view.name}; messages waiting there: {waiting:,}."
 
 
 class Figures:

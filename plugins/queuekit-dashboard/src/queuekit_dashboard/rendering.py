@@ -38,6 +38,7 @@ def _environment() -> Environment:
         "iso": _iso,
         "json": _json,
         "points": points,
+        "sentence": _sentence,
         "size": size,
         "span": span,
     }
@@ -64,6 +65,11 @@ def one_line(text: str, width: int = 200) -> str:
     """Return the first line of *text*, cut to *width* characters."""
     line = clean(next(iter(text[: 10 * width].splitlines()), ""))
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _sentence(text: str) -> str:
+    line = one_line(text, 1_000)
+    return f"{line[:1].upper()}{line[1:]}."
 
 
 def _lines(text: str) -> str:

@@ -72,7 +72,7 @@ def purge_it(call: PageRequest) -> Go:
     call.need_consent()
     count = call.admin.purge(name, place)
     call.admin.acted(f"purge --place {place.value}", by=call.by, on=name, count=count)
-    return Go(link("/queue", name=name, place=place.value), f"{count:,} messages deleted.")
+    return Go(link("/queue", name=name, place=place.value), f"Messages deleted: {count:,}.")
 
 
 def filter_of(text: str) -> Filter:
