@@ -20,6 +20,7 @@ from queuekit.errors import ConfigError
 from queuekit.operations.admin import Admin
 from support.browsing import Answer, Browser
 from support.commands import queuekit, write
+from support.waiting import PATIENCE
 from support.working import burst, counts, make_app
 
 pytest.importorskip("queuekit_dashboard", reason="pip install -e plugins/queuekit-dashboard starlette jinja2 uvicorn")
@@ -68,7 +69,7 @@ def _built() -> Iterator[House]:
 
     add.send(1)
     sessions = Sessions("ann@host")
-    made, token = make(app, access=sessions, hosts=HOSTS, live="events", stream=0.0), sessions.token
+    made, token = make(app, access=sessions, hosts=HOSTS, live="events", stream=0.0, moment=PATIENCE), sessions.token
     owner = Browser(made)
     opened = owner.ask("POST", "/login", fields={"token": token}, headers={"origin": owner.origin})
     assert opened.status == 303
@@ -153,7 +154,7 @@ def test_a_look_at_the_address_spends_no_token() -> None:
 
     app = make_app()
     sessions = Sessions("ann")
-    browser = Browser(make(app, access=sessions, hosts=HOSTS, live="poll"))
+    browser = Browser(make(app, access=sessions, hosts=HOSTS, live="poll", moment=PATIENCE))
 
     page = browser.get(f"/login?token={sessions.token}")
 
@@ -168,7 +169,9 @@ def test_session_cookie_is_hidden_from_scripts(house: House) -> None:
     from queuekit_dashboard.web import make
 
     sessions = Sessions("ann")
-    browser = Browser(make(house.app, access=sessions, hosts=HOSTS, live="poll"), origin="https://localhost")
+    browser = Browser(
+        make(house.app, access=sessions, hosts=HOSTS, live="poll", moment=PATIENCE), origin="https://localhost"
+    )
 
     answer = browser.ask("POST", "/login", fields={"token": sessions.token}, headers={"origin": browser.origin})
 
@@ -478,7 +481,7 @@ def _guarded(house: House) -> Callable[[str], Browser]:
     from queuekit_dashboard.web import make
 
     users = Users([f"ann:act:{_hashed('right')}", f"bob:read:{_hashed('also')}"])
-    made = make(house.app, access=users, hosts=None, live="poll")
+    made = make(house.app, access=users, hosts=None, live="poll", moment=PATIENCE)
 
     def browser(credentials: str) -> Browser:
         found = Browser(made)

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from queuekit import Queuekit, Secret
 from queuekit.limits import Rate
 from support.browsing import Browser
+from support.waiting import PATIENCE
 from support.working import burst
 
 __all__ = ["browser_on", "failed", "sent", "with_tasks"]
@@ -37,7 +38,7 @@ def browser_on(app: Queuekit, *, role: Any = "act", root: str = "") -> Browser:
     from queuekit_dashboard.web import make
 
     who = Access("ann", role)
-    return Browser(make(app, access=lambda _: who, hosts=None, live="events", stream=0.0), root=root)
+    return Browser(make(app, access=lambda _: who, hosts=None, live="events", stream=0.0, moment=PATIENCE), root=root)
 
 
 def sent(app: Queuekit, task: str, *args: Any, **options: Any) -> str:

@@ -73,10 +73,18 @@ class _Query(NamedTuple):
     wanted: Filter
     limit: int
     cursor: str | None
+    most: int
 
 
 def list_messages(
-    admin: Admin, queue: str, place: Place, *, wanted: Filter = EVERYTHING, limit: int = 50, cursor: str | None = None
+    admin: Admin,
+    queue: str,
+    place: Place,
+    *,
+    wanted: Filter = EVERYTHING,
+    limit: int = 50,
+    cursor: str | None = None,
+    most: int = MOST_LOOKED,
 ) -> Listing:
     """Return at most *limit* messages of *queue* in *place* that *wanted* selects, in the order of delivery.
 
@@ -87,12 +95,13 @@ def list_messages(
         wanted: Which messages to return.
         limit: Most messages to return.
         cursor: Where the page begins: :attr:`Listing.cursor` of the page before.
+        most: Messages to look at before a page ends without enough that match.
 
     Raises:
         CapabilityError: The broker does not report single messages, and the backend cannot list records.
         NoBackendError: The broker does not report single messages, and no backend is configured.
     """
-    query = _Query(plain(queue), place, wanted, limit, cursor)
+    query = _Query(plain(queue), place, wanted, limit, cursor, most)
     if admin.reports(place):
         return _from_broker(admin, query)
     if place is Place.DEAD:
@@ -119,7 +128,7 @@ def _from_broker(admin: Admin, query: _Query) -> Listing:
             if query.wanted.matches(_subject(listed, admin.now())):
                 found.append(listed)
         size = alike([len(one.envelope.body) for one in page.items], most=_MOST) if page.items else _FIRST
-        if cursor is None or len(found) >= query.limit or looked >= MOST_LOOKED:
+        if cursor is None or len(found) >= query.limit or looked >= query.most:
             return Listing(messages=tuple(found), looked=looked, cursor=cursor)
 
 
@@ -222,7 +231,7 @@ def _from_records(admin: Admin, query: _Query) -> Listing:
         for listed in _recorded(page.items, query, now):
             if listed.id not in running and query.wanted.matches(_subject(listed, now)):
                 found.append(listed)
-        if cursor is None or len(found) >= query.limit or looked >= MOST_LOOKED:
+        if cursor is None or len(found) >= query.limit or looked >= query.most:
             break
     note = f"{admin.untold} does not report its messages: these are those whose records say that they have not ended. "
     return Listing(

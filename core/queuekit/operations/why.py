@@ -25,6 +25,8 @@ from queuekit.wire.presence import Presence
 
 __all__ = ["PREDICATES", "Facts", "Reason", "collect", "reasons"]
 
+CountsOf = Callable[[str], QueueCounts | None]
+"""Returns the counts of a queue; ``None`` if they are not known."""
 _NAMED = 3
 """Most workers to name in a sentence."""
 _SPREAD = 2.0
@@ -111,8 +113,8 @@ class Facts:
         return [worker for worker in self.workers or () if worker.live and self.queue in worker.queues]
 
 
-def collect(admin: Admin, id: str) -> Facts:
-    """Return the facts about message *id*.
+def collect(admin: Admin, id: str, *, counts_of: CountsOf | None = None) -> Facts:
+    """Return the facts about message *id*; *counts_of* returns the counts of its queue, if the caller has them.
 
     Raises:
         InvalidNameError: It is not a valid id.
@@ -132,7 +134,7 @@ def collect(admin: Admin, id: str) -> Facts:
         results_expire=settings.results_expire,
         now=admin.now(),
     )
-    return attrs.evolve(facts, counts=admin.counts_of(facts.queue)) if facts.queue else facts
+    return attrs.evolve(facts, counts=(counts_of or admin.counts_of)(facts.queue)) if facts.queue else facts
 
 
 def reasons(facts: Facts) -> list[Reason]:

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 import attrs
 
 from queuekit.app import Queuekit
+from queuekit.broker import QueueCounts
 from queuekit.errors import OptionError
 from queuekit.operations.admin import Admin
 from queuekit_dashboard.access import Access
@@ -53,6 +54,11 @@ class PageRequest:
     def by(self) -> str:
         """Who acts."""
         return self.access.name
+
+    def counts_of(self, queue: str) -> QueueCounts | None:
+        """Return the counts of a queue, which the figures have if it is known; ``None`` if nobody counts."""
+        found = next((view.counts for view in self.site.figures.look().queues if view.name == queue), None)
+        return self.admin.counts_of(queue) if found is None else found
 
     def given(self, name: str) -> str:
         """Return a field of the form, without spaces around it; empty if it is not filled."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 
 import attrs
 
@@ -16,6 +18,8 @@ __all__ = ["Figures", "Sample", "rate_of"]
 
 _FRESH = 1.0
 """Seconds for which a sample is shown to others."""
+_SHARE = 10.0
+"""Times as long as reading takes, for which a sample is shown: reading takes a tenth of the time at most."""
 _STEP = 5.0
 """Seconds between two points of the history."""
 _POINTS = 60
@@ -59,16 +63,25 @@ class Sample:
 
 
 class Figures:
-    """Reads the figures of an app, at most once a second however many look.
+    """Reads the figures of an app, once for all who look, and no more often than is cheap.
+
+    A broker may have to count, which takes longer the more messages wait. So those who look wait only a moment, and get
+    the last figures if the next ones are not there by then.
 
     Args:
         admin: The operator's interface to the app.
+        moment: Seconds that those who look wait for the next figures, if there are some of before.
     """
 
-    def __init__(self, admin: Admin) -> None:
+    def __init__(self, admin: Admin, *, moment: float) -> None:
         self._admin = admin
+        self._moment = moment
         self._lock = threading.Lock()
-        self._last: tuple[float, Sample] | None = None
+        self._last: Sample | None = None
+        self._until = float("-inf")
+        self._changes = 0
+        """How often something was changed, which a reading that had begun before may have missed."""
+        self._reading: Future[Sample] | None = None
         self._noted = float("-inf")
         self._history: dict[str, deque[float]] = {}
 
@@ -78,17 +91,16 @@ class Figures:
         Raises:
             UnavailableError: An engine does not answer.
         """
-        clock = self._admin.runtime.clock
         with self._lock:
-            now = clock.monotonic()
-            if self._last is not None and now - self._last[0] < _FRESH:
-                return self._last[1]
-            sample = self._read()
-            self._last = now, sample
-            if now - self._noted >= _STEP:
-                self._noted = now
-                self._note(sample)
-            return sample
+            last = self._last
+            if last is not None and time.monotonic() < self._until:
+                return last
+            reading = self._reading
+            if reading is None:
+                reading = self._reading = Future()
+                threading.Thread(target=self._read, args=(reading,), name="queuekit-figures", daemon=True).start()
+        wait([reading], None if last is None else self._moment)
+        return reading.result() if last is None or reading.done() else last
 
     def history(self, queue: str = "") -> list[float]:
         """Return how many messages waited in *queue* lately, or for no queue the rate of all workers, oldest first."""
@@ -98,9 +110,37 @@ class Figures:
     def forget(self) -> None:
         """Read anew at the next look, since something was changed."""
         with self._lock:
-            self._last = None
+            self._changes += 1
+            self._until = float("-inf")
 
-    def _read(self) -> Sample:
+    def close(self) -> None:
+        """Wait until nothing is read any more."""
+        with self._lock:
+            reading = self._reading
+        if reading is not None:
+            wait([reading])
+
+    def _read(self, reading: Future[Sample]) -> None:
+        """Read the figures, for all who wait for them."""
+        begun, changes = time.monotonic(), self._changes
+        try:
+            sample = self._sample()
+        except BaseException as error:  # noqa: BLE001 - those who wait raise it
+            with self._lock:
+                self._reading = None
+            reading.set_exception(error)
+            return
+        with self._lock:
+            now = time.monotonic()
+            self._last, self._reading = sample, None
+            if changes == self._changes:
+                self._until = begun + max(_FRESH, (now - begun) * _SHARE)
+            if now - self._noted >= _STEP:
+                self._noted = now
+                self._note(sample)
+        reading.set_result(sample)
+
+    def _sample(self) -> Sample:
         queues = tuple(self._admin.queues())
         workers = self._admin.seen_workers()
         return Sample(

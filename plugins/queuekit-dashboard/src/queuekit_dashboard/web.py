@@ -48,6 +48,7 @@ _EVERY = 2.0
 _STREAM = 300.0
 """Seconds after which a stream of events ends; the browser opens another one."""
 _MOST_STREAMS = 100
+_MOMENT = 0.15
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -61,7 +62,13 @@ def mounted(app: Queuekit, *, access: Accessor | None, hosts: Sequence[str] | No
 
 
 def make(
-    app: Queuekit, *, access: Accessor, hosts: Collection[str] | None, live: Live, stream: float = _STREAM
+    app: Queuekit,
+    *,
+    access: Accessor,
+    hosts: Collection[str] | None,
+    live: Live,
+    stream: float = _STREAM,
+    moment: float = _MOMENT,
 ) -> Starlette:
     """Return the dashboard.
 
@@ -71,9 +78,10 @@ def make(
         hosts: Names under which it may be asked for; ``None`` for any.
         live: How open pages learn of new figures.
         stream: Seconds after which a stream of events ends.
+        moment: Seconds that a page waits for new figures, if there are some of before.
     """
     admin = Admin(app)
-    site = Site(app=app, admin=admin, figures=Figures(admin), bulk=BulkActions(admin))
+    site = Site(app=app, admin=admin, figures=Figures(admin, moment=moment), bulk=BulkActions(admin))
     routes = [
         *(Route(path, _page(site, function, live), methods=["GET"]) for path, function in PAGES.items()),
         *(Route(path, _action(site, action, live), methods=["POST"]) for path, action in ACTIONS.items()),
@@ -87,6 +95,7 @@ def make(
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await run_in_threadpool(site.bulk.close)
+        await run_in_threadpool(site.figures.close)
 
     guard = Middleware(AccessGuard, access=access, hosts=hosts)
     made = Starlette(routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={404: _missing})

@@ -69,7 +69,7 @@ def stack_of(call: PageRequest) -> HtmlPage:
 
 
 def _page(call: PageRequest, id: str, *, report: StackReport | None = None, note: str = "") -> HtmlPage:
-    facts = collect(call.admin, id)
+    facts = collect(call.admin, id, counts_of=call.counts_of)
     view = facts.view or call.admin.show(id)  # which raises what nobody knows
     document = as_document(view, call.app.runtime.accepted)
     place = view.queued.stored.place if view.queued is not None else None

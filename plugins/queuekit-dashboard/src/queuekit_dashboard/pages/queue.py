@@ -19,6 +19,8 @@ __all__ = ["filter_of", "pause_it", "purge_it", "resume_it", "show"]
 
 _SHOWN = 50
 """Messages on a page."""
+_LOOKED_AT = 1_000
+"""Messages that a page with a filter looks at."""
 PLACES = {Place.READY: "Waiting", Place.LEASED: "Running", Place.DELAYED: "Delayed", Place.DEAD: "Dead"}
 
 
@@ -30,7 +32,7 @@ def show(call: PageRequest) -> HtmlPage:
     cursor = call.query.get("cursor") or None
     listing, problem = _listing(call, name, place, text, cursor)
     sample = call.site.figures.look()
-    counts = call.admin.counts_of(name) or QueueCounts()
+    counts = call.counts_of(name) or QueueCounts()
     return HtmlPage(
         template="queue.html",
         values={
@@ -39,6 +41,7 @@ def show(call: PageRequest) -> HtmlPage:
             "place": place.value,
             "places": [(one.value, words, _count(counts, one)) for one, words in PLACES.items()],
             "counts": counts,
+            "sample": sample,
             "pause": next((one for one in call.admin.pauses() if one.queue == name), None),
             "workers": [worker for worker in sample.live if name in worker.queues],
             "known": sample.workers is not None,
@@ -92,9 +95,11 @@ def filter_of(text: str) -> Filter:
 def _listing(call: PageRequest, name: str, place: Place, text: str, cursor: str | None) -> tuple[Listing | None, str]:
     """Return the messages, or why they cannot be listed: the rest of the page is shown all the same."""
     try:
-        return list_messages(call.admin, name, place, wanted=filter_of(text), limit=_SHOWN, cursor=cursor), ""
+        wanted = filter_of(text)
+        found = list_messages(call.admin, name, place, wanted=wanted, limit=_SHOWN, cursor=cursor, most=_LOOKED_AT)
     except QueuekitError as error:
         return None, " ".join(error.lines())
+    return found, ""
 
 
 def _place(text: str) -> Place:
