@@ -41,6 +41,7 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "init": Command("Run", "Create a starter tasks.py and queuekit.toml."),
     "worker": Command("Run", "Run tasks until told to stop."),
+    "dev": Command("Run", "Run worker, scheduler and dashboard in this terminal."),
     "send": Command("Run", "Put one call of a task on its queue."),
     "run": Command("Run", "Run one call of a task here, without a queue."),
     "scheduler": Command("Run", "Send the ticks of schedules, without running tasks."),

@@ -64,6 +64,14 @@ class Session:
             words += ["--set", f"{name}={'***' if is_secret(name) else mask(str(value))}"]
         return clean(f"{shlex.join(words)} {rest}")
 
+    def arguments(self) -> list[str]:
+        """Return the options that this command line was given, for a process of ours; they may hold passwords."""
+        app = [] if self.target is None or self.guessed else ["--app", self.target]
+        config = [] if self.config_path is None else ["--config", self.config_path]
+        debug = ["--full-traceback"] if self.full_traceback else []
+        settings = [word for name, value in self.overrides.items() for word in ("--set", f"{name}={value}")]
+        return [*app, *config, *settings, *debug]
+
     def worker_command(self, queues: Iterable[str]) -> str:
         """Return the command that starts a worker for *queues*."""
         return self.command(f"worker -q {shlex.quote(','.join(queues))}", without=("worker.queues",))

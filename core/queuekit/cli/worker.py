@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
+from queuekit.cli.development import reload_dirs_option, run_reloading
 from queuekit.cli.options import common_options, duration_option, engine_options, pass_session, store
 from queuekit.cli.session import Session, need_shared
 from queuekit.config.settings import parse_queues
@@ -89,16 +91,32 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
     callback=store("log.format"),
     help="Lines for people, or one JSON object per line.",
 )
+@click.option(
+    "--reload", "reloads", is_flag=True, help="Start again when source files change; for development, not production."
+)
+@reload_dirs_option
 @engine_options
 @common_options
 @pass_session
-def command(session: Session, *, target: str | None, burst: bool, wait_for: float | None) -> int:
+def command(
+    session: Session,
+    *,
+    target: str | None,
+    burst: bool,
+    wait_for: float | None,
+    reloads: bool,
+    folders: tuple[Path, ...],
+) -> int:
     """Run tasks of APP until told to stop.
 
     The first SIGTERM or Ctrl-C stops fetching and lets running tasks finish within --drain. The second stops
     at once. Messages that have not started go back to their queues.
     """
     session.target = target or session.target
+    if reloads:
+        if burst:
+            raise click.UsageError("--reload waits for changes, and --burst ends: use one of them")
+        return run_reloading(session, wait_for=wait_for, folders=folders)
     app, ref = session.app()
     need_shared(app)
     configure_logging(level=app.config.log.level, style=app.config.log.format)
