@@ -30,7 +30,7 @@ def watched(folders: Sequence[Path]) -> list[Path]:
 
 
 def drain_of(session: Session) -> float:
-    """Return how long a worker may take to end, and make that what the worker is told."""
+    """Return how long a worker may take to end, and let the worker know it."""
     session.overrides.setdefault("worker.drain", DRAIN)
     return session.config().worker.drain
 

@@ -142,12 +142,12 @@ class Programs:
     def _stop(self, programs: Iterable[Program]) -> list[int]:
         """End *programs*, those that take long at the second signal or when their time is over; return exit codes."""
         running = [program for program in programs if program.process is not None]
-        end, told = time.monotonic() + self._limit, -1
+        end, obeyed = time.monotonic() + self._limit, -1
         for program in running:
             assert program.process is not None  # noqa: S101 - it runs
             while program.process.poll() is None:
-                if told != self._signals:
-                    told = self._signals
+                if obeyed != self._signals:
+                    obeyed = self._signals
                     _terminate(running)
                 if time.monotonic() > end:
                     end = math.inf

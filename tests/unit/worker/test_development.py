@@ -66,7 +66,7 @@ class Run:
 
 
 def test_a_signal_ends_a_program_which_gives_the_exit_code(tmp_path: Path) -> None:
-    """And it is told only once."""
+    """And it receives one signal only."""
     run = Run(program(STEADY, str(tmp_path / "starts")))
     run.script = [run.has("worker: hello")]
 
