@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from queuekit.cli.session import Session
-from queuekit.worker.development import DRAIN, Program, Programs, changes_of
+from queuekit.worker.development import DRAIN, DevProgram, Programs, changes_of
 
 __all__ = ["drain_of", "program", "reload_dirs_option", "run_reloading", "watched"]
 
@@ -35,9 +35,9 @@ def drain_of(session: Session) -> float:
     return session.config().worker.drain
 
 
-def program(name: str, session: Session, *words: str, reloads: bool = True) -> Program:
+def program(name: str, session: Session, *words: str, reloads: bool = True) -> DevProgram:
     """Return the program that runs another command of queuekit with the options of this one."""
-    return Program(
+    return DevProgram(
         name=name, command=[sys.executable, "-m", "queuekit.cli", *session.arguments(), *words], reloads=reloads
     )
 

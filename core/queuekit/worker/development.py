@@ -17,7 +17,7 @@ import attrs
 
 from queuekit.errors import NotInstalledError
 
-__all__ = ["DRAIN", "Program", "Programs", "changes_of"]
+__all__ = ["DRAIN", "DevProgram", "Programs", "changes_of"]
 
 DRAIN = 5.0
 """Default seconds that running tasks have to finish before their worker starts again."""
@@ -32,7 +32,7 @@ _SHOWN = 3
 
 
 @attrs.define(kw_only=True)
-class Program:
+class DevProgram:
     """A command that runs beside others.
 
     Attributes:
@@ -63,7 +63,7 @@ class Programs:
 
     def __init__(
         self,
-        programs: Iterable[Program],
+        programs: Iterable[DevProgram],
         changes: Callable[[threading.Event], Iterator[Sequence[str]]],
         *,
         say: Callable[[str], None],
@@ -121,10 +121,10 @@ class Programs:
                 self._start(program)
 
     @staticmethod
-    def _next(program: Program) -> str:
+    def _next(program: DevProgram) -> str:
         return "it starts again when a file changes" if program.reloads else "the others go on"
 
-    def _start(self, program: Program) -> None:
+    def _start(self, program: DevProgram) -> None:
         output = None if self._copy is None else subprocess.PIPE
         process = program.process = subprocess.Popen(  # noqa: S603 - commands of the developer
             program.command,
@@ -139,7 +139,7 @@ class Programs:
             )
             program.reader.start()
 
-    def _stop(self, programs: Iterable[Program]) -> list[int]:
+    def _stop(self, programs: Iterable[DevProgram]) -> list[int]:
         """End *programs*, those that take long at the second signal or when their time is over; return exit codes."""
         running = [program for program in programs if program.process is not None]
         end, obeyed = time.monotonic() + self._limit, -1
@@ -156,14 +156,14 @@ class Programs:
                     program.process.wait(_LOOK)
         return [self._end(program) for program in running]
 
-    def _kill(self, programs: Iterable[Program]) -> None:
+    def _kill(self, programs: Iterable[DevProgram]) -> None:
         for program in programs:
             if program.process is not None and program.process.poll() is None:
                 self._say(f"{program.name} did not end in time and was killed")
                 program.process.kill()
 
     @staticmethod
-    def _end(program: Program) -> int:
+    def _end(program: DevProgram) -> int:
         """Forget the process of *program*, which has ended, and return its exit code."""
         process, program.process = program.process, None
         assert process is not None  # noqa: S101 - it has ended
@@ -172,7 +172,7 @@ class Programs:
         return process.wait()
 
 
-def _terminate(programs: Iterable[Program]) -> None:
+def _terminate(programs: Iterable[DevProgram]) -> None:
     for program in programs:
         if program.process is not None:
             program.process.terminate()

@@ -10,7 +10,7 @@ import pytest
 
 from queuekit.errors import NotInstalledError
 from queuekit.worker import development
-from queuekit.worker.development import Program, Programs, changes_of
+from queuekit.worker.development import DevProgram, Programs, changes_of
 from support.waiting import wait_until
 
 STEADY = """
@@ -27,9 +27,9 @@ DEAF = STEADY.replace("told.set()", "print('no', flush=True)")
 BROKEN = "import sys; print('cannot start', flush=True); sys.exit(3)"
 
 
-def program(code: str, *words: str, name: str = "worker", reloads: bool = True) -> Program:
+def program(code: str, *words: str, name: str = "worker", reloads: bool = True) -> DevProgram:
     """Return a program that starts quickly."""
-    return Program(name=name, command=[sys.executable, "-S", "-c", code, *words], reloads=reloads)
+    return DevProgram(name=name, command=[sys.executable, "-S", "-c", code, *words], reloads=reloads)
 
 
 Script = Sequence[Sequence[str] | Callable[[], object]]
@@ -38,7 +38,7 @@ Script = Sequence[Sequence[str] | Callable[[], object]]
 class Run:
     """What programs did while a script was played: a list of changes and of functions to wait with."""
 
-    def __init__(self, *programs: Program) -> None:
+    def __init__(self, *programs: DevProgram) -> None:
         self.said: list[str] = []
         self.lines: list[str] = []
         self.script: Script = []
