@@ -1,0 +1,1 @@
+"""A small shop: a web server that sends tasks, and the tasks."""
