@@ -63,7 +63,9 @@ class Forked:
 
     pid: int
     pipe: Connection
-    """Connection to the process."""
+    """Connection to the process: deliveries and outcomes."""
+    orders: Connection
+    """Takes orders to the process."""
     status: Connection
     """Receives the exit code when the process has ended."""
     stacks: StackFile
@@ -89,6 +91,7 @@ class Forked:
     def close(self) -> None:
         """Close the connections to it."""
         self.pipe.close()
+        self.orders.close()
         self.status.close()
         self.stacks.close()
 
@@ -122,20 +125,21 @@ class ForkServer:
         with contextlib.ExitStack() as undo:
             here, there = socket.socketpair()
             pipe = undo.enter_context(Connection(here.detach()))
-            with there:
+            with there, contextlib.ExitStack() as theirs:
                 status, tells = os.pipe()
+                theirs.callback(os.close, tells)
                 end = undo.enter_context(Connection(status, writable=False))
-                try:
-                    stacks = undo.enter_context(contextlib.closing(StackFile(stack_memory())))
-                    with self._lock:
-                        self._ask([there.fileno(), tells, stacks.fileno])
-                finally:
-                    os.close(tells)
+                ordered, order = os.pipe()
+                theirs.callback(os.close, ordered)
+                orders = undo.enter_context(Connection(order, readable=False))
+                stacks = undo.enter_context(contextlib.closing(StackFile(stack_memory())))
+                with self._lock:
+                    self._ask([there.fileno(), ordered, tells, stacks.fileno])
             told = os.read(status, _NUMBER.size) if wait([end], _LONGEST_START) else b""
             if len(told) < _NUMBER.size:
                 raise OSError("the fork server could not fork")
             undo.pop_all()
-        return Forked(_NUMBER.unpack(told)[0], pipe, end, stacks)
+        return Forked(_NUMBER.unpack(told)[0], pipe, orders, end, stacks)
 
     def close(self) -> None:
         """End the server and all processes that it forked."""
@@ -227,17 +231,17 @@ class _Server:
     def _obey(self) -> bool:
         """Fork once; return false if the worker is gone."""
         try:
-            word, files, _, _ = socket.recv_fds(self._control, 1, 3)
+            word, files, _, _ = socket.recv_fds(self._control, 1, 4)
         except OSError:
             return False
         if not word:
             return False
-        pipe, tells, stacks = files
+        pipe, orders, tells, stacks = files
         pid = self._fork()
         if pid == 0:
-            self._be_child(pipe, tells, stacks)
-        os.close(pipe)
-        os.close(stacks)
+            self._be_child(pipe, orders, tells, stacks)
+        for file in (pipe, orders, stacks):
+            os.close(file)
         if pid > 0:
             self._children[pid] = tells
             _report(tells, pid)
@@ -256,7 +260,7 @@ class _Server:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
-    def _be_child(self, pipe: int, tells: int, stacks: int) -> None:
+    def _be_child(self, pipe: int, orders: int, tells: int, stacks: int) -> None:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -265,7 +269,9 @@ class _Server:
                 end.close()
             for each in (tells, *self._children.values()):
                 os.close(each)
-            code = serve(Connection(pipe), self._plan.ref, self._plan.worker, self._plan.idle, stacks)
+            plan = self._plan
+            ends = Connection(pipe), Connection(orders, writable=False)
+            code = serve(*ends, ref=plan.ref, worker=plan.worker, idle=plan.idle, stacks=stacks)
         except BaseException:  # noqa: BLE001 - the child ends here; print why
             traceback.print_exc()
         finally:

@@ -6,7 +6,6 @@ import atexit
 import contextlib
 import os
 import pickle  # safe: both ends run the same code for the same user
-import queue
 import signal
 import sys
 import threading
@@ -24,6 +23,7 @@ from queuekit.execution.outcome import Outcome, Run
 from queuekit.failure import in_words
 from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
+from queuekit.worker.carried import pack_outcome, read_delivery
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
@@ -51,17 +51,26 @@ class WriteStack:
 
 @attrs.define
 class _Inbox:
-    """Orders that the watching thread has received."""
+    """What the thread that runs bodies and the one that receives orders know of each other."""
 
-    deliveries: queue.SimpleQueue[Delivery | None] = attrs.field(factory=queue.SimpleQueue)
-    """Ends with ``None`` when the worker wants no more."""
     current: Run | None = None
+    gone: bool = False
+    """Whether the worker is gone."""
 
 
-def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None, stacks: int) -> int:
-    """Run deliveries until the pipe closes, or none arrives for *idle* seconds; return an exit code.
+def serve(pipe: Connection, orders: Connection, *, ref: AppRef, worker: str, idle: float | None, stacks: int) -> int:
+    """Run the deliveries that arrive through *pipe* until it closes, or none arrives for *idle* seconds.
 
-    *stacks* is the descriptor of the file for stacks.
+    Args:
+        pipe: Brings deliveries, and takes the outcome of each. One thread uses it, so none has to wake another.
+        orders: Brings orders that concern the body which is running.
+        ref: Reference by which the app is loaded.
+        worker: Name of the worker.
+        idle: Seconds after which the process ends without work; ``None``: never.
+        stacks: Descriptor of the file for stacks.
+
+    Returns:
+        An exit code.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         children.listen(number, lambda *_: None)
@@ -73,7 +82,7 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None, stacks
     executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
     executor.keeps_loop = True
     inbox = _Inbox()
-    threading.Thread(target=_watch, args=(pipe, inbox, stacks), daemon=True).start()
+    threading.Thread(target=_watch, args=(orders, inbox, stacks), daemon=True).start()
     answer_signal(stacks)
     if SIGNAL is not None:  # the other thread takes it, so that it interrupts no call of a body
         signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
@@ -87,13 +96,15 @@ def serve(pipe: Connection, ref: AppRef, worker: str, idle: float | None, stacks
 
 
 def _work(pipe: Connection, executor: Executor, inbox: _Inbox, idle: float | None) -> None:
-    try:
-        while (delivery := inbox.deliveries.get(timeout=idle)) is not None:
-            answer = _run(executor, delivery, inbox)
-            _flush()
-            pipe.send_bytes(answer)
-    except queue.Empty:
-        pipe.send_bytes(pickle.dumps(Idle()))
+    while idle is None or pipe.poll(idle):
+        try:
+            delivery = read_delivery(pipe.recv_bytes())
+        except EOFError:  # the worker wants no more, or is gone
+            return
+        answer = _run(executor, delivery, inbox)
+        _flush()
+        pipe.send_bytes(answer)
+    pipe.send_bytes(pickle.dumps(Idle()))
 
 
 def _clean_up() -> None:
@@ -113,19 +124,17 @@ def _flush() -> None:
             stream.flush()
 
 
-def _watch(pipe: Connection, inbox: _Inbox, stacks: int) -> None:
+def _watch(orders: Connection, inbox: _Inbox, stacks: int) -> None:
     """Receive orders; end the process when the worker is gone, so that no body outlives its lease."""
     while True:
         try:
-            order = pipe.recv()
+            order = orders.recv()
         except (EOFError, OSError):
+            inbox.gone = True
             if inbox.current is not None:
                 os._exit(1)
-            inbox.deliveries.put(None)
             return
-        if isinstance(order, Delivery):
-            inbox.deliveries.put(order)
-        elif isinstance(order, WriteStack):
+        if isinstance(order, WriteStack):
             with contextlib.suppress(Exception):  # the worker then asks by a signal
                 write_stack(stacks, _stack(inbox.current))
         elif inbox.current is not None:
@@ -155,22 +164,21 @@ def _stack(run: Run | None) -> tuple[Frame, ...]:
 
 
 def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> bytes:
-    """Return the outcome of a delivery, pickled for the worker."""
-    prepared = executor.prepare(attrs.evolve(delivery, crashes=0), {})
+    """Return the outcome of a delivery, packed for the worker."""
+    prepared = executor.prepare(attrs.evolve(delivery, crashes=0) if delivery.crashes else delivery, {})
     if isinstance(prepared, Outcome):
         return pickle.dumps(prepared)
     inbox.current = prepared
+    if inbox.gone:  # the other thread may have looked before there was a current body
+        os._exit(1)
     try:
         outcome = _call(executor, prepared)
     finally:
         inbox.current = None
-    outcome.run = None
     try:
-        return pickle.dumps(outcome)
+        return pack_outcome(outcome)
     except BaseException as error:  # noqa: BLE001 - a value for a follow-up whose class cannot be pickled
-        outcome = executor.decide.failed(prepared, not_carried(prepared, error))
-        outcome.run = None
-        return pickle.dumps(outcome)
+        return pack_outcome(executor.decide.failed(prepared, not_carried(prepared, error)))
 
 
 def not_carried(run: Run, error: BaseException) -> EncodeError:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import math
-import pickle
+import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from queuekit.broker import Delivery, Release
@@ -29,6 +29,7 @@ from queuekit.tasks.task import Task
 from queuekit.wire.records import entered_mark
 from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
+from queuekit.worker.carried import pack_delivery, read_outcome
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
 from queuekit.worker.isolated import Idle, Interrupt, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
@@ -282,6 +283,8 @@ class _BodyProcess:
         self._process = process
         self._pipe = process.pipe
         self._sending = threading.Lock()
+        # One for all bodies: `multiprocessing.connection.wait` makes one for each call, as slow as all else.
+        self._poll = select.poll()
         self._rss = 0
         """Bytes of memory that it occupied when it was last looked at; 0 if that is not known."""
         self._kills = out_of_memory_kills()
@@ -302,13 +305,15 @@ class _BodyProcess:
 
     def _send(self, order: object) -> None:
         with self._sending:
-            self._pipe.send(order)
+            self._process.orders.send(order)
 
     def wait_until_ready(self) -> None:
         """Wait until it has loaded the app; see :meth:`Isolation._spawn`."""
         with contextlib.suppress(EOFError, OSError):
             if wait([self._pipe, self._process.status], _LONGEST_START) and self._pipe.poll():
                 self._thread = self._pipe.recv()
+                for end in (self._pipe, self._process.status):
+                    self._poll.register(end, select.POLLIN)
                 return
         self.reap()
         raise EOFError(f"a process for tasks could not load the app: it was {self.exit_reason()}")
@@ -321,24 +326,29 @@ class _BodyProcess:
         """
         now = time.monotonic()
         try:
-            self._send(run.delivery)
+            self._pipe.send_bytes(pack_delivery(run.delivery))
         except OSError as error:
             raise _NotBegunError from error
         try:
             if not self._await_end(run, now):
                 return None
             # After its death, a child that the body left behind may keep the pipe open.
-            answer = self._pipe.recv_bytes() if self._pipe.poll() else None
+            answer = self._pipe.recv_bytes() if self._has_news(0.0, of=self._pipe) else None
         except (EOFError, OSError):
             return None
-        return None if answer is None else _read(answer)
+        return None if answer is None else _read(answer, run.delivery)
+
+    def _has_news(self, seconds: float, *, of: Connection | None = None) -> bool:
+        """Return whether it has answered or died within *seconds*; with *of*, whether that connection says so."""
+        ready = self._poll.poll(seconds * 1_000)
+        return bool(ready) if of is None else any(number == of.fileno() for number, _ in ready)
 
     def _await_end(self, run: Run, since: float) -> bool:
         """Wait for its answer or its death; return false if the run is cancelled or too long before."""
         told = False
         soft = math.inf if run.timeout is None else since + run.timeout
         hard = soft + GRACE if run.time_limit is None else since + run.time_limit
-        while not wait([self._pipe, self._process.status], _TICK):
+        while not self._has_news(_TICK):
             if run.cancellation is not None:
                 self.cancelled = True
                 run.did = "killed"
@@ -367,8 +377,9 @@ class _BodyProcess:
         self._process.close()
 
     def close(self) -> None:
-        """Close the pipe, which makes it end; kill it if it does not."""
+        """Close the connections, which makes it end; kill it if it does not."""
         self._pipe.close()
+        self._process.orders.close()
         if self._process.alive(patience=0.5):
             self._process.kill()
             self._process.alive(patience=5)
@@ -392,15 +403,15 @@ class _BodyProcess:
             return f"killed by signal {-code}"
 
 
-def _read(answer: bytes) -> Outcome:
-    """Return the outcome that a process sent.
+def _read(answer: bytes, delivery: Delivery) -> Outcome:
+    """Return the outcome of *delivery* that a process sent.
 
     Raises:
         _NotBegunError: It ended before it received the delivery.
         _UnreadableError: The outcome holds a value whose class cannot be unpickled.
     """
     try:
-        outcome: Outcome | Idle = pickle.loads(answer)  # noqa: S301 - a child of this worker wrote it
+        outcome: Outcome | Idle = read_outcome(answer, delivery)
     except BaseException as error:
         raise _UnreadableError from error
     if isinstance(outcome, Idle):
