@@ -367,6 +367,13 @@ class _Polling(Subscription):
         """Do nothing: all that was received was returned."""
 
 
+def beyond(dead: Sequence[tuple[float | None, str]], *, count: int | None, before: float | None) -> list[str]:
+    """Return the ids that :meth:`Broker.dead_beyond` selects from times and ids of dead letters, oldest first."""
+    over = 0 if count is None else len(dead) - count
+    old = -1.0 if before is None else before
+    return [id for number, (died, id) in enumerate(dead) if number < over or (died is not None and died < old)]
+
+
 class Broker(abc.ABC):
     """Queues of messages under leases.
 
@@ -523,6 +530,20 @@ class Broker(abc.ABC):
         ``expires`` too.
         """
         raise self._cannot("replay dead letters")
+
+    def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
+        """Return the ids of dead letters of *queue* that are beyond its bounds, oldest first; change nothing.
+
+        The base body walks over all dead letters; override it where the service finds the oldest by itself.
+
+        Args:
+            queue: Name of the queue.
+            count: Dead letters to keep; all but the latest so many are beyond. ``None`` for no bound.
+            before: UTC epoch seconds; those that died earlier are beyond. ``None`` for no bound.
+            limit: Most ids to return.
+        """
+        found = [(stored.died_at, stored.envelope.id) for stored in self.walk(queue, Place.DEAD)]
+        return beyond(found[::-1], count=count, before=before)[:limit]
 
     def remove(self, queue: str, ids: Sequence[str], *, place: Place | None = None) -> list[str]:
         """Delete messages and return the ids that existed.

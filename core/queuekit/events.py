@@ -21,6 +21,7 @@ from queuekit.logs.plaintext import clean
 
 __all__ = [
     "BodyCrashed",
+    "DeadLettersDropped",
     "EngineBack",
     "EngineDown",
     "Event",
@@ -474,6 +475,25 @@ class PausesChanged(Event):
 
 
 @attrs.frozen(kw_only=True)
+class DeadLettersDropped(Event):
+    """Dead letters were deleted because they were beyond the bounds of their queue.
+
+    Attributes:
+        worker: Name of the worker that deleted them.
+        queue: Their queue.
+        reason: ``age``: older than ``dead_max_age``; ``count``: more than ``dead_max_count``.
+        bound: That bound: seconds, or a number of messages.
+        count: How many.
+    """
+
+    worker: str
+    queue: str
+    reason: str
+    bound: float
+    count: int
+
+
+@attrs.frozen(kw_only=True)
 class QueuesUnserved(Event):
     """A worker starts, and tasks are sent to queues that no worker serves.
 
@@ -688,6 +708,7 @@ class LogSubscriber:
             WorkerStarted: self._worker_started,
             GateChanged: self._gate,
             PausesChanged: self._paused,
+            DeadLettersDropped: self._dead_dropped,
             QueuesUnserved: self._unserved,
             WorkerReady: self._ready,
             WorkerCrashed: self._crashed,
@@ -794,6 +815,11 @@ class LogSubscriber:
 
     def _worker_started(self, event: WorkerStarted) -> None:
         self._worker.info("%s", "\n  ".join(map(clean, event.lines)), extra=_data(event))
+
+    def _dead_dropped(self, event: DeadLettersDropped) -> None:
+        limit = f"older than {event.bound:g} s" if event.reason == "age" else f"beyond the latest {event.bound:g}"
+        text = "dropped %d dead letters of %s: %s"
+        self._worker.info(text, event.count, event.queue, limit, extra=_data(event))
 
     def _unserved(self, event: QueuesUnserved) -> None:
         self._worker.warning("%s", "\n  ".join(map(clean, event.lines)), extra=_data(event))

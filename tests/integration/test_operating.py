@@ -48,6 +48,11 @@ def test_sorts_dead_letters(app: Queuekit) -> None:
     operating.sort_dead_letters(app)
 
 
+def test_bounds_dead_letters(app: Queuekit) -> None:
+    """By number and age, the oldest first; what was dropped is remembered."""
+    operating.bound_dead_letters(app)
+
+
 def test_refuses_the_cursor_of_another_list(app: Queuekit) -> None:
     """It is the user's mistake, and no fault of the engine."""
     operating.refuse_a_cursor(app)

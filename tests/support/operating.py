@@ -10,6 +10,7 @@ from queuekit.broker import Place
 from queuekit.errors import CapabilityError, OptionError
 from queuekit.operations.admin import Admin
 from queuekit.operations.against_queue import survey
+from queuekit.operations.dead_bounds import dropped_before, trim
 from queuekit.operations.dead_letters import group, in_steps, select
 from queuekit.operations.filters import parse_filter
 from queuekit.operations.kills import kill
@@ -21,7 +22,15 @@ from queuekit.wire.pauses import Pause
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, working
 
-__all__ = ["kill_a_body", "look", "pause_and_resume", "refuse_a_cursor", "sort_dead_letters", "survey_waiting"]
+__all__ = [
+    "bound_dead_letters",
+    "kill_a_body",
+    "look",
+    "pause_and_resume",
+    "refuse_a_cursor",
+    "sort_dead_letters",
+    "survey_waiting",
+]
 
 
 def why(app: Queuekit, id: str) -> str:
@@ -181,3 +190,25 @@ def pause_and_resume(app: Queuekit) -> None:
         resume(admin, task="no*")
         wait_until(lambda: ran == [1, 3, 2], "the run of what was held back")
     assert (admin.pauses(), [action.what for action in admin.actions()]) == ([], ["resume", "pause"] * 2)
+
+
+def bound_dead_letters(app: Queuekit) -> None:
+    """Drop the oldest of some dead letters beyond a number, and all of them by their age."""
+    app.task(name="fail")(lambda: 1 / 0)
+    ids = [app.tasks["fail"].send().id for _ in range(4)]
+    burst(app)
+    broker, admin = app.runtime.broker, Admin(app)
+    wait_until(lambda: admin.dead_count() == 4, "all dead")
+    order = [stored.envelope.id for stored in broker.walk("default", Place.DEAD)][::-1]
+    assert sorted(order) == sorted(ids)
+    assert broker.dead_beyond("default", count=None, before=None) == []
+    assert broker.dead_beyond("default", count=4, before=1.0) == []
+    assert broker.dead_beyond("default", count=3, before=None) == order[:1]
+    assert sorted(broker.dead_beyond("default", count=0, before=time.time() + 600)) == sorted(ids)
+
+    bounded = Queuekit(broker=app.config.broker, backend=app.config.backend, worker={"dead_max_count": 2})
+    assert list(trim(Admin(bounded), "default")) == [("count", 2, 2)]
+    assert [one.count for one in dropped_before(admin)] == [2]
+    bounded.close()
+    assert [stored.envelope.id for stored in broker.walk("default", Place.DEAD)][::-1] == order[2:]
+    assert broker.dead_beyond("default", count=None, before=time.time() + 600, limit=1) == order[2:3]

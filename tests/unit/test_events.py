@@ -10,6 +10,7 @@ from queuekit import events
 from queuekit.errors import OptionError
 from queuekit.events import (
     BodyCrashed,
+    DeadLettersDropped,
     EngineBack,
     EngineDown,
     Event,
@@ -162,6 +163,18 @@ LINES = [
         "ERROR",
         "w killed by SIGKILL; it was draining, so none replaces it",
         id="crash-while-draining",
+    ),
+    pytest.param(
+        DeadLettersDropped(worker="w", queue="q", reason="age", bound=86_400.0, count=2),
+        "INFO",
+        "dropped 2 dead letters of q: older than 86400 s",
+        id="dead-too-old",
+    ),
+    pytest.param(
+        DeadLettersDropped(worker="w", queue="q", reason="count", bound=3, count=1),
+        "INFO",
+        "dropped 1 dead letters of q: beyond the latest 3",
+        id="dead-too-many",
     ),
     pytest.param(
         QueuesUnserved(lines=("no worker serves 'mail'", "start one")),

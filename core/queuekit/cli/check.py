@@ -10,7 +10,7 @@ import click
 
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
-from queuekit.cli.output import columns, one_line, paint, print_json
+from queuekit.cli.output import age, columns, one_line, paint, print_json
 from queuekit.cli.pauses import line_of
 from queuekit.cli.session import Session, need_shared
 from queuekit.client.runtime import Runtime
@@ -19,6 +19,7 @@ from queuekit.errors import QueuekitError
 from queuekit.logs.plaintext import clean
 from queuekit.operations.admin import Admin
 from queuekit.operations.against_queue import MOST_LOOKED, survey
+from queuekit.operations.dead_bounds import Dropped, dropped_before
 from queuekit.plugins.support import caveats
 
 __all__ = ["command"]
@@ -126,6 +127,8 @@ class Checkup:
         admin = Admin(app)
         for pause in admin.pauses():
             self._fine("pauses", line_of(pause, admin.now()))
+        for dropped in dropped_before(admin):
+            self._fine("dead", _dropped_text(dropped, admin.now()))
         for problem in problems:
             subject = next((subject for subject in (*about, *OTHERS) if problem.startswith(subject)), "more")
             self.findings.append(Finding(subject, ok=False, text=problem.removeprefix(f"{subject}: ")))
@@ -140,6 +143,14 @@ class Checkup:
         except QueuekitError as error:
             self.findings.append(Finding(subject, ok=False, text="\n".join(line.strip() for line in error.lines())))
             return None
+
+
+def _dropped_text(dropped: Dropped, now: float) -> str:
+    """Return in words what was dropped from a queue."""
+    parts = [f"{dropped.age} too old"] * bool(dropped.age) + [f"{dropped.count} too many"] * bool(dropped.count)
+    total = dropped.age + dropped.count
+    text = f"{total} dead letters of {dropped.queue} were dropped in 30 days: {', '.join(parts)}"
+    return f"{text}; last {age(now - dropped.at)} ago"
 
 
 def _settings(session: Session) -> Config:

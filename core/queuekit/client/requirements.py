@@ -28,11 +28,20 @@ def unmet_requirements(
         yield from (f"{name} asks for {text}" for text in _unmet_options(task.defaults, runtime, tells_time=tells_time))
         yield from _unmet_service_options(runtime, name, task.defaults.broker or {})
     yield from _unequal_limits(tasks)
+    yield from _unmet_bounds(runtime)
     if runtime.backend is None:
         yield from (f"the schedule {name} needs a result backend" for name in schedules)
     elif not runtime.backend.capabilities.scan:
         why = "needs a backend that can list its records (capability scan)"
         yield from (f"the schedule {name} {why}" for name in schedules)
+
+
+def _unmet_bounds(runtime: Runtime) -> Iterator[str]:
+    """Yield the bounds of dead letters that nothing could enforce."""
+    if not runtime.broker.capabilities.dead_letters:
+        why = f"{runtime.broker_url.scheme}:// keeps no dead letters without a backend that can list records"
+        names = [name for name in ("dead_max_age", "dead_max_count") if getattr(runtime.config.worker, name)]
+        yield from (f"worker.{name} is set, but {why}" for name in names)
 
 
 def _needs_clock(options: TaskOptions) -> bool:

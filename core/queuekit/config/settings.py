@@ -38,6 +38,8 @@ __all__ = [
     "plugins_of",
 ]
 
+EVERY_QUEUE = "*"
+"""Name of all queues that a table of bounds does not name."""
 NO_BACKEND = "none"
 """Value of ``backend`` that turns results off."""
 DEFAULT = "default"
@@ -186,6 +188,38 @@ def _masked(key: str, value: Any) -> Any:
     return mask(value) if isinstance(value, str) else value
 
 
+def _by_queue(value: object) -> Mapping[str, Any]:
+    """Return a bound, or a table of bounds by queue, as such a table; ``*`` is any other queue."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        value = _json(value)
+    table = value if isinstance(value, Mapping) else {} if value is None else {EVERY_QUEUE: value}
+    if bad := [name for name in table if name != EVERY_QUEUE and not is_name(name)]:
+        raise ValueError(f"{str(bad[0])[:60]!r} cannot name a queue; * stands for all that are not named")
+    return table
+
+
+def _ages(value: object) -> dict[str, float]:
+    return {plain(name): _age(one) for name, one in _by_queue(value).items()}
+
+
+def _counts(value: object) -> dict[str, int]:
+    return {plain(name): _count(one) for name, one in _by_queue(value).items()}
+
+
+def _age(value: Any) -> float:
+    seconds = durations.parse(value)
+    if seconds <= 0:
+        raise Mismatch("a duration above 0, such as 30d", value)
+    return seconds
+
+
+def _count(value: object) -> int:
+    number = int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
+    if type(number) is not int or number < 0:
+        raise Mismatch("a whole number of 0 or more", value)
+    return number
+
+
 def _health_port(value: Any) -> str | None:
     """Return a port, an address or a path as text."""
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -216,6 +250,10 @@ class WorkerConfig:
             probes.
         stuck_after: Seconds without a move of a loop after which the probe ``/livez`` fails.
         hold_unknown: Seconds until a message with an unknown task, or one that workers cannot read, is dead-lettered.
+        dead_max_age: Seconds after which a dead letter is dropped, or a table of these by queue, in which ``*`` is any
+            other queue; default: never.
+        dead_max_count: Most dead letters of a queue, or a table of these by queue; beyond that, the oldest are dropped;
+            default: no bound.
     """
 
     queues: Mapping[str, int] = attrs.field(factory=lambda: {"default": 1}, converter=parse_queues)
@@ -230,6 +268,8 @@ class WorkerConfig:
     health_port: str | None = attrs.field(default=None, converter=_health_port)
     stuck_after: Seconds = attrs.field(default=30.0, validator=at_least(1))
     hold_unknown: Seconds = 3600.0
+    dead_max_age: Mapping[str, float] = attrs.field(factory=dict, converter=_ages)
+    dead_max_count: Mapping[str, int] = attrs.field(factory=dict, converter=_counts)
 
 
 @attrs.frozen(kw_only=True)
@@ -362,13 +402,16 @@ _DURATIONS = frozenset(
     {"results_expire", "graphs_expire", "send_timeout", "worker.drain", "worker.lease", "worker.hold_unknown"}
 )
 
+_TABLES_BY_QUEUE = frozenset({"worker.queues", "worker.dead_max_age", "worker.dead_max_count"})
+
 
 def _row(key: str, value: Any) -> str:
     """Return the value of *key* as ``config show`` prints it."""
     if key in _DURATIONS:
         return durations.format(value)
-    if key == "worker.queues":
-        return ",".join(f"{name}:{weight}" for name, weight in value.items())
+    if key in _TABLES_BY_QUEUE:
+        shown = durations.format if key == "worker.dead_max_age" else str
+        return ",".join(f"{name}:{shown(one)}" for name, one in value.items())
     if key == "backend" and value is None:
         return "the broker's"
     if key == "signing_keys":

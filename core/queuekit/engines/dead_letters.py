@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Backend, Condition, Page, Record
-from queuekit.broker import Broker, Dead, Delivery, Place, QueueCounts, Settlement, Stored
+from queuekit.broker import Broker, Dead, Delivery, Place, QueueCounts, Settlement, Stored, beyond
 from queuekit.engines.wrapping import WrappedBroker
 from queuekit.envelope import Envelope, Unique, join_frame, split_frame
 from queuekit.errors import DecodeError
@@ -116,6 +116,12 @@ class WithDeadLetters(WrappedBroker):
         found = self._chosen(queue, ids)
         self._backend.delete([each.key for each in found])
         return [each.stored.envelope.id for each in found]
+
+    def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
+        """Return the ids of dead letters beyond the bounds, oldest first."""
+        found = [each.stored for each in map(_read, self._backend.walk(_prefix(queue))) if each]
+        dead = sorted((stored.died_at or 0.0, stored.envelope.id) for stored in found)
+        return beyond(dead, count=count, before=before)[:limit]
 
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Take all messages in *place* out."""

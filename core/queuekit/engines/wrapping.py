@@ -74,6 +74,10 @@ class WrappedBroker(Broker):
         """Delete messages by id."""
         return self._broker.remove(queue, ids, place=place)
 
+    def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
+        """Return the ids of dead letters beyond the bounds."""
+        return self._broker.dead_beyond(queue, count=count, before=before, limit=limit)
+
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Delete all messages in *place*."""
         return self._broker.purge(queue, place=place)

@@ -10,6 +10,7 @@
 ``action:<id>``                      something that an operator changed, and who did it (``operations.actions``)
 ``graph:<id>``, ``graph:<id>:<n>``   the graph of a workflow, in parts
 ``once:<id>``                        the holder of a follow-up that the broker may deliver in copies (``copies``)
+``dropped:<queue>``                  how many dead letters were dropped beyond their bounds (``dead_bounds``)
 ===================================  ==========================================================================
 """
 

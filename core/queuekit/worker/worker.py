@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from queuekit.execution.worker_scope import WorkerScope
     from queuekit.schedules.scheduler import Scheduler
     from queuekit.worker.async_pool import LoopPool
+    from queuekit.worker.dead_bounds import DeadBounds
     from queuekit.worker.forkserver import ForkServer
     from queuekit.worker.gates import Gates
     from queuekit.worker.isolation import Isolation
@@ -128,6 +129,7 @@ class Worker:
         self._make_orders()
         self._scheduler = None if burst else self._make_scheduler()
         self._watchdog = self._make_watchdog()
+        self._dead_bounds = self._make_dead_bounds()
         self._leases = leases or LeaseTable()
         kept_elsewhere = leases is not None and runtime.broker.capabilities.portable_leases
         self._renewer = None if kept_elsewhere else self._start_renewer()
@@ -335,6 +337,14 @@ class Worker:
 
         return Scheduler(self.app, name=self.name, is_told=True)
 
+    def _make_dead_bounds(self) -> DeadBounds | None:
+        """Return what keeps dead letters within their bounds; ``None`` if they have none."""
+        if not self._settings.dead_max_age and not self._settings.dead_max_count:
+            return None
+        from queuekit.worker.dead_bounds import DeadBounds
+
+        return DeadBounds(self.app, worker=self.name)
+
     def _start_renewer(self) -> LeaseRenewer:
         renewer = LeaseRenewer(self._runtime, self._leases, lease=self._settings.lease, on_lost=self.lost)
         renewer.start()
@@ -380,6 +390,8 @@ class Worker:
         self._fetcher.start()
         if self._scheduler is not None:
             self._scheduler.start()
+        if self._dead_bounds is not None:
+            self._dead_bounds.start()
         self.app.events.emit(WorkerReady(worker=self.name))
         self.app.plugins.call("queuekit_worker_ready", worker=self)
 
@@ -425,16 +437,22 @@ class Worker:
             self._give_back(run, self._executor.decide.unfinished(run, settles=not run.early))
             self._cancel(run)
         self._settler.stop(max(_FINAL_SETTLE, deadline - _RESERVE - self._runtime.clock.monotonic()))
-        self._watchdog.stop()
-        if self._renewer is not None:
-            self._renewer.stop()
-        if self._loop_pool is not None:
-            self._loop_pool.end_bodies()
+        self._stop_parts()
         if self._resources is not None:
             self._close_resources(self._resources, deadline)
         if self._loop_pool is not None:
             self._loop_pool.stop()
         self.app.close()
+
+    def _stop_parts(self) -> None:
+        """End the threads that nothing needs any more, and the bodies that were asked to stop."""
+        if self._dead_bounds is not None:
+            self._dead_bounds.stop(_FINAL_SETTLE)
+        self._watchdog.stop()
+        if self._renewer is not None:
+            self._renewer.stop()
+        if self._loop_pool is not None:
+            self._loop_pool.end_bodies()
 
     def _close_resources(self, resources: WorkerScope, deadline: float) -> None:
         """Close the resources of this process, once the bodies that were asked to stop have closed theirs."""

@@ -1,13 +1,14 @@
 """Settings: their defaults and values, checked in one report, and never showing a secret."""
 
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
 from queuekit import Queuekit
 from queuekit.config.settings import Config, LogConfig, WorkerConfig, check_sections, parse_queues
-from queuekit.errors import ConfigError
+from queuekit.errors import ConfigError, QueuekitError
 from queuekit.hookspecs import BrokerSpec, hookimpl
 from queuekit.plugins.manager import Plugins
 from support.settings import Load, loader, problems
@@ -379,3 +380,41 @@ def test_reports_core_and_plugins_at_once(tmp_path: Path, monkeypatch: pytest.Mo
         Queuekit().config  # noqa: B018 - reading it is what fails
 
     assert [problem.key for problem in caught.value.problems] == ["brokr", "sqlite.sink"]
+
+
+@pytest.mark.parametrize(
+    ("given", "ages", "counts"),
+    [
+        pytest.param({}, {}, {}, id="none"),
+        pytest.param({"dead_max_age": "1d", "dead_max_count": "5"}, {"*": 86_400.0}, {"*": 5}, id="all"),
+        pytest.param({"dead_max_age": {"mail": 60, "*": "1h"}}, {"mail": 60.0, "*": 3_600.0}, {}, id="table"),
+        pytest.param({"dead_max_count": '{"mail": 0}'}, {}, {"mail": 0}, id="json"),
+    ],
+)
+def test_bounds_are_those_of_all_queues_or_of_each(
+    given: dict[str, Any], ages: dict[str, float], counts: dict[str, int]
+) -> None:
+    """One value, a table, or such a table as text, as in a variable."""
+    config = WorkerConfig(**given)
+
+    assert (config.dead_max_age, config.dead_max_count) == (ages, counts)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"dead_max_age": 0},
+        {"dead_max_age": "soon"},
+        {"dead_max_count": -1},
+        {"dead_max_count": 1.5},
+        {"dead_max_count": True},
+        {"dead_max_count": {"no queue!": 1}},
+        {"dead_max_age": "{"},
+        {"dead_max_age": [1]},
+    ],
+    ids=str,
+)
+def test_what_bounds_nothing_is_refused(given: dict[str, Any]) -> None:
+    """A duration of nothing, a number that is none, a name that no queue has."""
+    with pytest.raises((ValueError, TypeError, QueuekitError)):
+        WorkerConfig(**given)

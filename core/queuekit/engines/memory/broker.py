@@ -165,6 +165,11 @@ class MemoryBroker(Broker):
         with self._engine.lock:
             return self._engine.messages.remove(queue, ids, places, self._engine.now())
 
+    def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
+        """Return the ids of dead letters beyond the bounds, oldest first."""
+        with self._engine.lock:
+            return self._engine.messages.dead_beyond(queue, count=count, before=before)[:limit]
+
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Delete all messages in *place*; holders of leased ones lose their leases."""
         with self._engine.lock:

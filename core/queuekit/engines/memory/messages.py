@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from queuekit.backend import Page
-from queuekit.broker import Ack, Dead, Delivery, Lease, Place, QueueCounts, Release, Replace, Settlement, Stored
+from queuekit.broker import Ack, Dead, Delivery, Lease, Place, QueueCounts, Release, Replace, Settlement, Stored, beyond
 from queuekit.engines.memory.keys import UniqueKeys
 from queuekit.engines.memory.queue import Entry, Queue
 from queuekit.envelope import Envelope
@@ -241,6 +241,11 @@ class MessageStore:
         for entry in found:
             self._leave(entry, now)
         return [entry.id for entry in found]
+
+    def dead_beyond(self, name: str, *, count: int | None, before: float | None) -> list[str]:
+        """Return the ids of dead letters beyond the bounds, oldest first."""
+        dead = sorted(self._existing_entries(name, {Place.DEAD}, None), key=Entry.sort_key, reverse=True)
+        return beyond([(entry.died_at, entry.id) for entry in dead], count=count, before=before)
 
     def _existing(self, names: Iterable[str]) -> list[Queue]:
         """Return the existing queues among *names*; a queue that was never sent to is not created."""

@@ -181,6 +181,10 @@ class SqliteBroker(Broker):
         window = self.limits.dedup_window
         return inspection.remove(self._database, queue, ids, places=places, window=window)
 
+    def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
+        """Return the ids of dead letters beyond the bounds, oldest first."""
+        return inspection.dead_beyond(self._database, queue, count=count, before=before, limit=limit)
+
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Delete all messages in *place*; holders of leased ones lose their leases."""
         window = self.limits.dedup_window

@@ -16,7 +16,7 @@ from queuekit.engines.sqlite.statements import Row
 from queuekit.envelope import Envelope, Unique
 from queuekit.timelimit import made_progress
 
-__all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
+__all__ = ["counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue"]
 
 BATCH = 500
 """Most messages that one transaction changes, so that workers can write in between."""
@@ -40,6 +40,11 @@ _ORDERS = {
     Place.LEASED: (("lease_until", 15, ">"), ("seq", 0, ">")),
     Place.DEAD: (("died_at", 22, "<"), ("seq", 0, "<")),
 }
+_DEAD_BEYOND = """
+SELECT id FROM messages WHERE state = 3 AND queue = ? AND died_at < ? ORDER BY died_at, seq LIMIT ?"""
+_DEAD_OVER = """
+SELECT id FROM messages WHERE state = 3 AND queue = ? ORDER BY died_at, seq
+LIMIT max(0, min(?, (SELECT count(*) FROM messages WHERE state = 3 AND queue = ?) - ?))"""
 _DEAD_ONES = "SELECT seq, id, unique_key, unique_until, unique_ttl FROM messages WHERE state = 3 AND queue = ?"
 _REPLAY = """
 UPDATE messages SET state = 0, generation = generation + 1, attempt = 0, hop = 0, crashes = 0, due = ?,
@@ -101,6 +106,16 @@ def find(database: Database, queue: str, ids: Sequence[str]) -> list[Stored]:
     sql = f"{_STORED} WHERE queue = ? AND state < 4 AND id IN (SELECT value FROM json_each(?))"
     found = {stored.envelope.id: stored for stored in map(_stored, database.read(sql, (queue, wanted)))}
     return [found[id] for id in dict.fromkeys(ids) if id in found]
+
+
+def dead_beyond(database: Database, queue: str, *, count: int | None, before: float | None, limit: int) -> list[str]:
+    """Return the ids of dead letters beyond the bounds, oldest first."""
+    found: dict[str, None] = {}
+    if count is not None:
+        found |= dict.fromkeys(id for (id,) in database.read(_DEAD_OVER, (queue, limit, queue, count)))
+    if before is not None:
+        found |= dict.fromkeys(id for (id,) in database.read(_DEAD_BEYOND, (queue, before, limit)))
+    return list(found)[:limit]
 
 
 def requeue(database: Database, queue: str, ids: Sequence[str] | None) -> list[str]:

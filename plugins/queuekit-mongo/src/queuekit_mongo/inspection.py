@@ -13,6 +13,7 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.datetime_ms import DatetimeMS
 from bson.errors import InvalidBSON
+from bson.timestamp import Timestamp
 from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
@@ -42,7 +43,7 @@ from queuekit_mongo.layout import (
 )
 from queuekit_mongo.settling import gone
 
-__all__ = ["counts", "find", "peek", "queues", "remove", "requeue"]
+__all__ = ["counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue"]
 
 BATCH = 500
 """Messages that one call changes, so that workers can run calls in between."""
@@ -134,6 +135,19 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
     found = {doc["_id"]: doc for doc in engine.messages.find(wanted)}
     docs = (found.get(message_id(queue, id)) for id in dict.fromkeys(ids))
     return [stored_of(doc, _place_of(doc, now)) for doc in docs if doc is not None]
+
+
+def dead_beyond(engine: Engine, queue: str, *, count: int | None, before: float | None, limit: int) -> list[str]:
+    """Return the ids of dead letters beyond the bounds, oldest first."""
+    dead: Doc = {"queue": queue, "state": DEAD, **HAS_PLACE}
+    docs: list[Doc] = []
+    if count is not None:  # one call: between a count and a look, another worker may drop some
+        latest = ORDERS[Place.DEAD]
+        docs += list(engine.messages.find(dead, {"id": True}, sort=latest, skip=count, limit=limit))[::-1]
+    if before is not None:
+        old = dead | {"until": {"$lt": Timestamp(int(before), 0)}}
+        docs += engine.messages.find(old, {"id": True}, sort=PLACE_ORDER, limit=limit)
+    return list(dict.fromkeys(str(doc.get("id")) for doc in docs))[:limit]
 
 
 def requeue(engine: Engine, queue: str, ids: Sequence[str] | None) -> list[str]:

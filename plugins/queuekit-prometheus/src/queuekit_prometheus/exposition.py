@@ -20,6 +20,7 @@ __all__ = ["TallyCollector", "serve"]
 _COUNTERS = {
     "tasks": ("queuekit_tasks", "Deliveries that ended, by outcome.", ("queue", "task", "outcome")),
     "dead": ("queuekit_dead_letters", "Messages that became dead letters, by reason.", ("queue", "task", "reason")),
+    "dropped": ("queuekit_dead_letters_dropped", "Dead letters dropped beyond their bounds.", ("queue", "reason")),
     "sent": ("queuekit_messages_sent", "Messages that a send has stored.", ("queue", "task")),
     "errors": ("queuekit_engine_errors", "Calls that broker or backend did not answer.", ("operation",)),
     "ticks": ("queuekit_schedule_ticks", "Ticks of schedules, by what became of them.", ("outcome",)),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from queuekit.events import (
+    DeadLettersDropped,
     EngineDown,
     MessagesClaimed,
     MessagesSent,
@@ -62,6 +63,7 @@ class ProcessTally:
             MessagesSent: self._sent,
             MessagesClaimed: self._claimed,
             MessagesSettled: self._settled,
+            DeadLettersDropped: lambda event: self._add(("dropped", event.queue, event.reason), event.count),
             EngineDown: self._down,
             TickSent: self._tick,
             TicksMissed: lambda event: self._add(("ticks", "missed"), event.count),

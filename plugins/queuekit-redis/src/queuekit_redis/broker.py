@@ -351,6 +351,10 @@ class RedisBroker(Broker):
         places = {Place.READY, Place.DELAYED} if place is None else {place} - {Place.LEASED}
         return inspection.remove(self._engine, queue, ids, places) if places else []
 
+    def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
+        """Return the ids of dead letters beyond the bounds, oldest first."""
+        return inspection.dead_beyond(self._engine, queue, count=count, before=before, limit=limit)
+
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Remove all messages in *place*; holders of leased ones lose their lease."""
         return inspection.purge(self._engine, queue, place)

@@ -8,11 +8,11 @@ from typing import Any
 from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.timelimit import made_progress
-from queuekit_redis.encoding import read_stored
+from queuekit_redis.encoding import micros, read_stored
 from queuekit_redis.engine import Engine
 from queuekit_redis.server import RedisCall, run
 
-__all__ = ["counts", "find", "peek", "purge", "queues", "remove", "requeue"]
+__all__ = ["counts", "dead_beyond", "find", "peek", "purge", "queues", "remove", "requeue"]
 
 PART = 500
 """Most messages that one step reads or changes."""
@@ -55,6 +55,18 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
         for place, fields in zip(places, _parts(shown), strict=True):
             found.append(read_stored(queue, Place(place.decode()), fields))
     return found
+
+
+def dead_beyond(engine: Engine, queue: str, *, count: int | None, before: float | None, limit: int) -> list[str]:
+    """Return the ids of dead letters beyond the bounds, oldest first."""
+    dead = f"{engine.keys.queue(queue)}:dead"
+    ranges: list[tuple[Any, ...]] = []
+    if count is not None:
+        ranges.append(("ZRANGE", dead, 0, -count - 1))
+    if before is not None:
+        ranges.append(("ZRANGEBYSCORE", dead, "-inf", f"({micros(before):.0f}", "LIMIT", 0, limit))
+    found = [_ids(engine.server.one(RedisCall(dead, words), again=True)) for words in ranges]
+    return list(dict.fromkeys(id for ids in found for id in ids))[:limit]
 
 
 def remove(engine: Engine, queue: str, ids: Sequence[str], places: Iterable[Place]) -> list[str]:
