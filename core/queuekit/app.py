@@ -149,6 +149,7 @@ class Queuekit(Periodic):
         time_limit: Duration | None = ...,
         pool: Literal["process", "thread"] | None = ...,
         expires: Duration | None = ...,
+        on_unknown: Literal["hold", "drop", "dead"] | None = ...,
         ignore_result: bool = ...,
         unique: UniqueKey | bool | str | None = ...,
         broker: Mapping[str, Any] | None = ...,

@@ -234,6 +234,7 @@ class TaskUnknown(Event):
         queue: Queue of the message.
         attempt: Attempts that ended in a retry before this one.
         worker: Name of the worker process.
+        dropped: Whether the message was dropped instead, as its ``on_unknown`` says.
     """
 
     id: str
@@ -243,6 +244,7 @@ class TaskUnknown(Event):
     queue: str = ""
     attempt: int = 0
     worker: str = ""
+    dropped: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -761,6 +763,10 @@ class LogSubscriber:
         if now - self._unknown_seen.get(lack, -_UNKNOWN_AGAIN) < _UNKNOWN_AGAIN:
             return
         self._unknown_seen[lack] = now
+        if event.dropped:
+            text = "%s; its messages are dropped, as they ask for (first: %s)"
+            self._worker.warning(text, without_stop(clean(lack)), event.id, extra=_data(event))
+            return
         text = f"%s; {'such' if event.why else 'its'} messages are released (first: %s, delayed by %.0f s)"
         self._worker.warning(text, without_stop(clean(lack)), event.id, event.again_in, extra=_data(event))
 

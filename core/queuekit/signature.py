@@ -115,6 +115,8 @@ class Signature(Generic[R_co, T_contra]):
         retry: Waits between attempts.
         timeout: Seconds that one attempt may run.
         ignore_result: Whether its result is not stored.
+        on_unknown: What a worker does with it that does not know its task: ``"hold"``, the default, puts it off for
+            workers that do; ``"drop"`` ends it as EXPIRED; ``"dead"`` makes it a dead letter at once.
         unique: True for one live message per task and arguments, text for your own key, or a ``UniqueKey``, e.g. made
             from some of the arguments.
         broker: Options of the broker's service by name, e.g. ``{"group": "customer-7"}``; the broker's page lists them.
@@ -141,6 +143,7 @@ class Signature(Generic[R_co, T_contra]):
     retry: Backoff | None = attrs.field(default=None, kw_only=True)
     timeout: float | None = attrs.field(default=None, kw_only=True, converter=options.timeout)
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
+    on_unknown: str | None = attrs.field(default=None, kw_only=True)
     unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, kw_only=True)
     broker: dict[str, Any] | None = attrs.field(default=None, kw_only=True)
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
@@ -159,6 +162,8 @@ class Signature(Generic[R_co, T_contra]):
             self._check(_PLACED)
         if self.retries is not None or self.retry is not None or self.ignore_result is not None:
             self._check(_TRIED)
+        if self.on_unknown is not None:
+            self._check(_UNKNOWN)
         if self.unique is not None or self.broker is not None or self.immutable is not False or self.each is not False:
             self._check(_MARKED)
 
@@ -243,6 +248,7 @@ class Signature(Generic[R_co, T_contra]):
 
 
 _PLACED = (("id", functools.partial(check_name, what="message")), ("priority", options.priority))
+_UNKNOWN = (("on_unknown", options.on_unknown),)
 _TRIED = (
     ("retries", options.retries),
     ("retry", options.backoff),

@@ -84,6 +84,12 @@ LINES = [
         id="crashed",
     ),
     pytest.param(
+        TaskUnknown(id="id-1", task="left", again_in=0.0, dropped=True),
+        "WARNING",
+        "no task named left is registered here; its messages are dropped, as they ask for (first: id-1)",
+        id="unknown-dropped",
+    ),
+    pytest.param(
         TaskUnknown(id="id-1", task="gone", again_in=4.0),
         "WARNING",
         "no task named gone is registered here; its messages are released (first: id-1, delayed by 4 s)",

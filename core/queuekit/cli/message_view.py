@@ -69,6 +69,7 @@ def as_text(view: MessageView, serializers: Mapping[str, Serializer], *, now: fl
             "started": when(info.started, now=now),
             "finished": _finished(info, now),
             "worker": known.worker,
+            "on unknown": (view.message.on_unknown or "") if view.message is not None else "",
             "cancel": cancel_text(view.cancellation, now=now, ended=info.state in FINAL),
             "error": one_line(_error(view), width=500),
             "result": as_json(_result(info, serializers)) if info.state is State.SUCCESS else "",

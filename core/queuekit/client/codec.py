@@ -25,7 +25,7 @@ from queuekit.wire.signing import Signing
 __all__ = ["LITTLE", "Message", "decode", "encode", "id_in", "outline", "peek_position", "sealed", "signing_encoder"]
 
 VERSION = 1
-_CARRIED = ("headers", "retries", "timeout", "ignore_result", "broker", "delay")
+_CARRIED = ("headers", "retries", "timeout", "ignore_result", "on_unknown", "broker", "delay")
 # The header as encode() writes it when the caller set no options: recognised without a JSON parser.
 _USUAL = re.compile(
     rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"'
@@ -61,6 +61,8 @@ class Message:
     retry: Backoff | None = None
     timeout: float | None = None
     ignore_result: bool | None = None
+    on_unknown: str | None = None
+    """What a worker does that does not know the task; another word than it knows means the default."""
     broker: dict[str, Any] | None = None
     """Options of the broker's service."""
     delay: float | None = None
@@ -177,7 +179,7 @@ def signing_encoder(signing: Signing) -> Callable[..., bytes]:
 def _is_usual(signature: Signature[Any]) -> bool:
     """Return whether the caller set no options that the header carries, except for a delay."""
     plain = signature.retries is None and signature.timeout is None and signature.ignore_result is None
-    single = signature.broker is None and not signature.each
+    single = signature.broker is None and signature.on_unknown is None and not signature.each
     return plain and single and signature.retry is None and not signature.headers
 
 
@@ -303,6 +305,7 @@ _OPTION_TYPES: dict[str, tuple[type, ...]] = {
     "timeout": (int, float),
     "delay": (int, float),
     "ignore_result": (bool,),
+    "on_unknown": (str,),
     "broker": (dict,),
     "retry": (dict,),
 }

@@ -253,6 +253,8 @@ class Sending:
         task = self._tasks.get(signature.task)
         if signature.broker is not None or (task is not None and task.defaults.broker is not None):
             signature = self._with_service_options(signature)
+        if task is not None and task.defaults.on_unknown is not None and signature.on_unknown is None:
+            signature = attrs.evolve(signature, on_unknown=task.defaults.on_unknown)
         if signature.on_success or signature.on_error:
             self.check_service_options(signature)
         if self._checks_types and task is not None and is_new and not signature.each:

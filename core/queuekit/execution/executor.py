@@ -191,7 +191,7 @@ class Executor:
         if task is None:
             message.open()
             self._note_unknown(message.task)
-            return self._held(delivery, message, f"no worker knew the task {message.task!r}")
+            return self._without_task(delivery, message)
         run = self._run(delivery, message, task)
         if run.early:
             self._read(run)  # once it is acknowledged it has no lease, and cannot become a dead letter
@@ -629,14 +629,20 @@ class Executor:
             early = None
         return early or self._held(delivery, message, "no worker could read it", why=error.what)
 
-    def _held(self, delivery: Delivery, message: Message, lack: str, *, why: str = "") -> Outcome:
-        """Hold a message that this worker cannot run yet, with growing delay; finally dead-letter it (QK9)."""
-        due = due_moment(delivery, message)
-        waited = delivery.claimed_at - (due_of(delivery) if due is None else due)
-        if waited >= self._settings.hold_unknown:
-            error = f"{lack} for {waited:.0f} s" + (f": {why}" if why else "")
-            return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
-        delay = self._hold_delay(delivery)
+    def _without_task(self, delivery: Delivery, message: Message) -> Outcome:
+        """Decide for a message whose task is not known here: as it says itself, else hold it for other workers."""
+        lack = f"no worker knew the task {message.task!r}"
+        if message.on_unknown not in ("drop", "dead"):
+            return self._held(delivery, message, lack)
+        text = f"the task {message.task!r} is not known to {self._worker}; on_unknown={message.on_unknown!r}"
+        if message.on_unknown == "dead":
+            return self.decide.dead(delivery, reason="unknown", error=text, task=message.task, message=message)
+        self._report_unknown(delivery, message, 0.0, dropped=True)
+        return self.decide.not_known(delivery, message, text)
+
+    def _report_unknown(
+        self, delivery: Delivery, message: Message, delay: float, *, why: str = "", dropped: bool = False
+    ) -> None:
         event = TaskUnknown(
             id=message.id,
             task=message.task,
@@ -645,8 +651,19 @@ class Executor:
             queue=delivery.envelope.queue,
             attempt=delivery.envelope.attempt,
             worker=self._worker,
+            dropped=dropped,
         )
         self._runtime.events.emit(event)
+
+    def _held(self, delivery: Delivery, message: Message, lack: str, *, why: str = "") -> Outcome:
+        """Hold a message that this worker cannot run yet, with growing delay; finally dead-letter it (QK9)."""
+        due = due_moment(delivery, message)
+        waited = delivery.claimed_at - (due_of(delivery) if due is None else due)
+        if waited >= self._settings.hold_unknown:
+            error = f"{lack} for {waited:.0f} s" + (f": {why}" if why else "")
+            return self.decide.dead(delivery, reason="unknown", error=error, task=message.task, message=message)
+        delay = self._hold_delay(delivery)
+        self._report_unknown(delivery, message, delay, why=why)
         return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
 
     def _hold_delay(self, delivery: Delivery) -> float:

@@ -28,7 +28,7 @@ from queuekit.tasks.enum_members import plain_result
 from queuekit.tasks.resolve import resolve
 from queuekit.tasks.task import Task, TaskOptions
 from queuekit.values import quickly
-from queuekit.wire.records import CANCEL_TTL, Cancellation, Info, cancel_mark, failed, moved, succeeded
+from queuekit.wire.records import CANCEL_TTL, UNKNOWN_TASK, Cancellation, Info, cancel_mark, failed, moved, succeeded
 
 __all__ = ["Decider", "Outcome", "Run"]
 
@@ -293,8 +293,14 @@ class Decider:
         """Decide for a message that expired before it started; it leaves a record and an event (QK15)."""
         return self._dropped(delivery, message, State.EXPIRED, "not started before it expired", run)
 
-    def _dropped(self, delivery: Delivery, message: Message, state: State, text: str, run: Run | None) -> Outcome:
-        error = {"type": state.value.capitalize(), "text": text, "traceback": ""}
+    def not_known(self, delivery: Delivery, message: Message, text: str) -> Outcome:
+        """Decide for a message that was to be dropped where its task is not known; it leaves a record (QK15)."""
+        return self._dropped(delivery, message, State.EXPIRED, text, None, kind=UNKNOWN_TASK)
+
+    def _dropped(
+        self, delivery: Delivery, message: Message, state: State, text: str, run: Run | None, *, kind: str = ""
+    ) -> Outcome:
+        error = {"type": kind or state.value.capitalize(), "text": text, "traceback": ""}
         times = self._times(run) if run else {"worker": self._worker}
         ttl = self._ttl_of(message)
         record = failed(delivery, state=state, task=message.task, ttl=ttl, run=times, error=error)

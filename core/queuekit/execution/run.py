@@ -163,6 +163,7 @@ def call_of(message: Message, envelope: Envelope, sender: Sender) -> Signature[A
         retry=message.retry,
         timeout=message.timeout,
         ignore_result=message.ignore_result,
+        on_unknown=message.on_unknown,
         unique=envelope.unique,
         broker=message.broker,
         on_success=message.on_success,

@@ -22,6 +22,7 @@ from queuekit.operations.pauses import resume_command
 from queuekit.states import FINAL, State
 from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence
+from queuekit.wire.records import UNKNOWN_TASK
 
 __all__ = ["PREDICATES", "Facts", "Reason", "collect", "reasons"]
 
@@ -174,7 +175,9 @@ def _cancelled(facts: Facts) -> Reason | None:
 def _expired(facts: Facts) -> Reason | None:
     if facts.view is None or facts.state is not State.EXPIRED:
         return None
-    return Reason(code="expired", text="no worker started it before it expired", since=facts.view.info.finished)
+    info = facts.view.info
+    text = info.error if info.error_type == UNKNOWN_TASK else "no worker started it before it expired"
+    return Reason(code="expired", text=text, since=info.finished)
 
 
 def _gone(facts: Facts) -> Reason | None:

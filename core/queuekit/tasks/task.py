@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, Never, ParamSpec, Protocol, TypeVar, cast, overload
 
 import attrs
 
@@ -97,6 +97,8 @@ class TaskOptions:
         pool: ``"process"`` runs each body in a process of its own, ``"thread"`` in the worker's; default: the setting
             ``worker.pool``.
         expires: Seconds from the send after which it is not started.
+        on_unknown: What a worker does that does not know the task, see :class:`~queuekit.signature.Signature`; it goes
+            with each message that is sent by who knows the task.
         ignore_result: Whether to store no results, except for messages that a workflow waits for and for dead letters.
         unique: One live message per task and arguments, or per key.
         broker: Options of the broker's service for each message; those given with a call replace them one by one.
@@ -116,6 +118,7 @@ class TaskOptions:
     time_limit: float | None = attrs.field(default=None, converter=options.time_limit)
     pool: str | None = attrs.field(default=None, converter=options.pool)
     expires: float | None = attrs.field(default=None, converter=_expires)
+    on_unknown: str | None = attrs.field(default=None, converter=options.on_unknown)
     ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
     unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
     broker: dict[str, Any] | None = attrs.field(default=None, converter=options.service, hash=False)
@@ -481,6 +484,7 @@ class Task(Bound[P, R_co]):
         retries: int | None = None,
         retry: Backoff | None = None,
         timeout: Duration | None = None,
+        on_unknown: Literal["hold", "drop", "dead"] | None = None,
         ignore_result: bool | None = None,
         unique: UniqueKey | bool | str | None = None,
         broker: Mapping[str, Any] | None = None,
@@ -501,6 +505,7 @@ class Task(Bound[P, R_co]):
             retries: Number of retries after failed attempts.
             retry: Wait before each retry.
             timeout: Seconds that one attempt may run.
+            on_unknown: What a worker does that does not know the task: hold, drop, or dead-letter the message.
             ignore_result: Whether to store no result.
             unique: True for one live message per task and arguments, text for your own key.
             broker: Options of the broker's service by name; they replace those of the task one by one.

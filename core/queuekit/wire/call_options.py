@@ -24,6 +24,7 @@ from queuekit.retry import LONGEST, Backoff
 from queuekit.unique import UniqueKey
 
 __all__ = [
+    "ON_UNKNOWN",
     "Duration",
     "OptionError",
     "acknowledgement",
@@ -39,6 +40,7 @@ __all__ = [
     "headers",
     "known",
     "named",
+    "on_unknown",
     "optional_name",
     "pool",
     "priority",
@@ -52,6 +54,8 @@ __all__ = [
 ]
 
 Duration = float | int | str | timedelta
+ON_UNKNOWN = ("hold", "drop", "dead")
+"""What a worker can do with a message whose task it does not know."""
 _SHOWN = 60
 _LONGEST_SERVICE = 8_000
 """Characters of all options of the service, as JSON; a header is limited, too."""
@@ -179,6 +183,12 @@ def time_limit(value: Duration | None) -> float | None:
 def pool(value: str | None) -> str | None:
     """Return where the bodies of a task run."""
     chosen: str | None = None if value is None else choice(value, ("process", "thread"), option="pool")
+    return chosen
+
+
+def on_unknown(value: str | None) -> str | None:
+    """Return what a worker does with a message whose task it does not know."""
+    chosen: str | None = None if value is None else choice(value, ON_UNKNOWN, option="on_unknown")
     return chosen
 
 

@@ -36,6 +36,7 @@ from queuekit.values import quickly
 __all__ = [
     "CANCEL_TTL",
     "ENTERED_TTL",
+    "UNKNOWN_TASK",
     "Cancellation",
     "Info",
     "begun",
@@ -140,6 +141,8 @@ class Cancellation:
     hard: bool = False
 
 
+UNKNOWN_TASK = "UnknownTask"
+"""Type of the error in the record of a message that was dropped where its task is not known."""
 CANCEL_TTL = 7 * 86_400.0
 """Seconds for which a cancel mark is kept."""
 
