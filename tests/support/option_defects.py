@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from queuekit.broker import Delivery, Release, Replace, Settlement
+from queuekit.broker import CommitItem, Delivery, Release, Replace, Settlement
 from queuekit.envelope import Envelope, join_frame, split_frame
 from support.broker_defects import Defective
 
@@ -42,6 +42,11 @@ def without(body: bytes) -> bytes:
         return body
     header, payload = split_frame(body)
     return join_frame({name: value for name, value in header.items() if name != "broker"}, payload)
+
+
+def bare(sends: Sequence[object]) -> tuple[Envelope, ...]:
+    """Return *sends* without the options in their headers."""
+    return tuple(attrs.evolve(each, body=without(each.body)) for each in sends if isinstance(each, Envelope))
 
 
 class Routed(Defective):
@@ -135,3 +140,22 @@ class ExpiryLosesOptions(Routed):
     def receive(self, queues: Sequence[str], *, limit: int, wait: float, lease: float) -> list[Delivery]:
         found = super().receive(queues, limit=limit, wait=wait, lease=lease)
         return [self.received([each], body=without(each.envelope.body))[0] if each.crashes else each for each in found]
+
+
+class FollowUpLosesOptions(Routed):
+    """Sends what an outcome sends as a bare message."""
+
+    def commit(self, items: Sequence[CommitItem]) -> list[bool]:
+        return super().commit([attrs.evolve(each, sends=bare(each.sends)) for each in items])
+
+
+class CallbackLosesOptions(Routed):
+    """Stores only the payload of what completes a group."""
+
+    def commit(self, items: Sequence[CommitItem]) -> list[bool]:
+        return super().commit(
+            [
+                attrs.evolve(each, joins=tuple(attrs.evolve(join, then=bare(join.then)) for join in each.joins))
+                for each in items
+            ]
+        )

@@ -265,6 +265,18 @@ BROKERS = [
         )
     ),
     Planted(option_defects.DelayLosesOptions, "keeps_options_over_a_delay", right=option_defects.Routed),
+    Planted(
+        option_defects.FollowUpLosesOptions,
+        "keeps_options_of_a_follow_up",
+        {"way": "sent"},
+        right=option_defects.Routed,
+    ),
+    Planted(
+        option_defects.CallbackLosesOptions,
+        "keeps_options_of_a_follow_up",
+        {"way": "joined"},
+        right=option_defects.Routed,
+    ),
     Planted(option_defects.ReplayLosesOptions, "keeps_options_over_a_replay", right=option_defects.Routed),
     Planted(settling_defects.RetriesTwice, "pushes_again_what_goes_back"),
     Planted(

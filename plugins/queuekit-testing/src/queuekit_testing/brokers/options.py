@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from queuekit.broker import Broker, Dead, Delivery, Release, Replace
+from queuekit.backend import Join
+from queuekit.broker import Ack, Broker, CommitItem, Dead, Delivery, Release, Replace
 from queuekit.envelope import Envelope, join_frame, options_in
 from queuekit_testing.brokers.kit import BrokerKit
-from queuekit_testing.kit import needs
+from queuekit_testing.kit import needs, unique_name
 
 __all__ = ["MessageOptionsTests"]
 
@@ -91,3 +92,19 @@ class MessageOptionsTests(BrokerKit):
 
         assert broker.requeue(queue, [first.id]) == [first.id]
         assert self.keeps_options(broker, first, self.take_one(broker, queue))
+
+    @needs("commit")
+    @pytest.mark.parametrize("way", ["sent", "joined"])
+    def test_keeps_options_of_a_follow_up(self, broker: Broker, queue: str, way: str) -> None:
+        """A message that an outcome sends, or that completes a group, has its options from the first delivery on."""
+        sent, done = self.with_options(self.new_queue()), self.sent_and_taken(broker, self.message(queue))
+        complete = Join(group=unique_name("group"), member=0, size=1, then=(sent,))
+        outcome = CommitItem(
+            settlement=Ack(done), sends=(sent,) if way == "sent" else (), joins=() if way == "sent" else (complete,)
+        )
+
+        assert broker.commit([outcome]) == [True]
+
+        got = self.take_one(broker, sent.queue)
+        assert options_in(got.envelope.body) == options_in(sent.body)
+        assert broker.options_of(got.envelope) == broker.options_of(sent)
