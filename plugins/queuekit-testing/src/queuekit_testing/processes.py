@@ -1,4 +1,4 @@
-"""Child processes for suites: spawned anew, killed reliably, and never left behind."""
+"""Child processes for suites: fresh, killed reliably, and never left behind."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.context
 import os
 import pickle
 import signal
@@ -25,14 +26,16 @@ __all__ = ["Child", "run_in_fork"]
 
 HANGS = 120.0
 """Seconds after which a process that should end counts as hanging. Only failures take that long."""
-_START = multiprocessing.get_context("spawn")
+_MEASURED = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
+"""Set where a coverage tool measures children, which it can do only in those that start as programs."""
 
 
 class Child:
     """A fresh process that runs ``work(talk, make, *args)``.
 
     *talk* is the child's end of a pipe. *make* is a method of the test class, such as ``self.make_broker``; the child
-    loads the class from its file, so it need not be importable.
+    loads the class from its file, so it need not be importable. It is the fork of a process that has imported the kit
+    and no more than that, so it has nothing of the tests' own process, and starts sooner than a program.
     """
 
     def __init__(self, work: Callable[..., None], make: Callable[[], object], *args: object) -> None:
@@ -41,9 +44,10 @@ class Child:
         self._patience = max(HANGS, float(getattr(suite, "PATIENCE", 0.0)))
         """Seconds after which it counts as hanging: more than usual if the suite is given more."""
         payload = pickle.dumps((work, make, args))
-        self.pipe, end = _START.Pipe()
+        context = _context()
+        self.pipe, end = context.Pipe()
         source = (owner.__module__, inspect.getfile(owner))
-        self._process = _START.Process(target=_run, args=(end, *source, payload), daemon=True)
+        self._process = context.Process(target=_run, args=(end, dict(os.environ), *source, payload), daemon=True)
         self._process.start()
         end.close()
 
@@ -78,8 +82,22 @@ class Child:
         self.pipe.close()
 
 
-def _run(pipe: multiprocessing.connection.Connection, module: str, path: str, payload: bytes) -> None:
+def _context() -> multiprocessing.context.SpawnContext | multiprocessing.context.ForkServerContext:
+    """Return how a child starts."""
+    if any(name in os.environ for name in _MEASURED):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    # Once the server runs, this changes nothing. A module that cannot be imported there is imported by the child.
+    context.set_forkserver_preload([name for name in sys.modules if name.partition(".")[0].startswith("queuekit")])
+    return context
+
+
+def _run(
+    pipe: multiprocessing.connection.Connection, environ: dict[str, str], module: str, path: str, payload: bytes
+) -> None:
     """Load the test's module in the child, then do the work."""
+    os.environ.clear()  # of the moment when the first child started
+    os.environ.update(environ)
     _load(module, Path(path))
     work, make, args = pickle.loads(payload)  # noqa: S301 - made by the parent, a line above
     work(pipe, make, *args)
