@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from typing import Any
 
 import pytest
 
 from queuekit import State
+from support import commands
 from support.fault_tasks import aforever, forever, hog, hold, stubborn, wrap_up
 from support.fleet import ROOT, Fleet
 from support.waiting import wait_until
@@ -21,8 +21,7 @@ def cancel(fleet: Fleet, id: str, wait: str = "60s") -> "subprocess.CompletedPro
 def command(fleet: Fleet, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of ``queuekit`` on the fleet's engines."""
     settings = [text for name, url in fleet.urls.items() for text in ("--set", f"{name}={url}")]
-    line = [sys.executable, "-m", "queuekit.cli", words[0], *words[1:], *settings]
-    return subprocess.run(line, capture_output=True, text=True, check=False, cwd=ROOT / "tests", timeout=500)
+    return commands.queuekit(*words, *settings, folder=ROOT / "tests")
 
 
 def began(fleet: Fleet, result: Any) -> str:

@@ -20,6 +20,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -39,6 +40,8 @@ from sybil.parsers.abstract.doctest import DocTestStringParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 from queuekit.app import Queuekit
+from support.commands import MAIN
+from support.preloaded import Preloaded
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 DIRECTIVES = frozenset({"{toctree}", "{eval-rst}"})
@@ -48,6 +51,8 @@ ELSEWHERE = re.compile(r"git clone|python3? -m venv|(\S*/)?(pip|tox|ruff|pytest|
 WORKER = re.compile(r"queuekit worker\b(?!.*--burst)")
 FILE = re.compile(r"# (?P<name>[\w./-]+\.\w+)\n")
 COMMAND = re.compile(r"^\$ (?P<command>.+)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
+SIMPLE = re.compile(r"(exec )?queuekit [^|&;<>$`*?~#(){}]*")
+"""Commands of ours that need nothing of a shell but its quotes."""
 LONGEST_COMMAND = 300.0
 
 
@@ -165,11 +170,18 @@ def _console(example: Example) -> None:
 
 
 def _start(command: str) -> subprocess.Popen[str]:
-    """Start *command* as a reader would: in the page's folder, with the commands installed beside this Python."""
+    """Start *command* as a reader would: in the page's folder, with the commands installed beside this Python.
+
+    Where no shell is needed, the process is a fork of one that has imported the command line before.
+    """
     here = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     settings = {name: value for name, value in os.environ.items() if not name.startswith("QUEUEKIT_")}
-    return subprocess.Popen(
-        [shutil.which("bash") or "/bin/sh", "-c", command],
+    simple = SIMPLE.fullmatch(command)
+    start = Preloaded if simple else subprocess.Popen
+    return start(
+        [*MAIN, *shlex.split(command.removeprefix("exec "))[1:]]
+        if simple
+        else [shutil.which("bash") or "/bin/sh", "-c", command],
         env={**settings, "PATH": here, "NO_COLOR": "1", "COLUMNS": "100"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
