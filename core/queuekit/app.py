@@ -59,8 +59,9 @@ if TYPE_CHECKING:
     from queuekit.execution.worker_scope import WorkerScope
     from queuekit.execution.workflow_store import StoredGraph
     from queuekit.limiting.lock import Lock
+    from queuekit.limiting.slot_block import SlotLimit
     from queuekit.limiting.throttle import RateLimit
-    from queuekit.limits import Rate
+    from queuekit.limits import Limit, Rate
     from queuekit.plugins.manager import Plugins
     from queuekit.wire.records import Info
     from queuekit.workflows.results import ChainResult, ChordResult, Completed, GroupResult
@@ -153,7 +154,7 @@ class Queuekit(Periodic):
         ignore_result: bool = ...,
         unique: UniqueKey | bool | str | None = ...,
         broker: Mapping[str, Any] | None = ...,
-        limits: Sequence[Rate] = ...,
+        limits: Sequence[Limit] = ...,
         track: bool = ...,
         ack: Literal["late", "early"] = ...,
         coerce: bool = ...,
@@ -695,32 +696,53 @@ class Queuekit(Periodic):
         return Lock(store, name, ttl=ttl, wait=wait)
 
     def limit(
-        self, name: str, *, key: object = None, rate: Rate | None = None, wait: Duration | None = None
-    ) -> RateLimit:
-        """Return a rate limit to wait for: ``with app.limit("stripe"):``, or ``async with``.
+        self,
+        name: str,
+        *,
+        key: object = None,
+        rate: Rate | None = None,
+        most: int | None = None,
+        wait: Duration | None = None,
+    ) -> RateLimit | SlotLimit:
+        """Return a limit to wait for: ``with app.limit("stripe"):``, or ``async with``.
 
-        Entering the block waits for its turn. It raises ``LimitReachedError``, which has ``retry_after``, if that is
-        later than *wait*; ``NoBackendError`` without a backend; and ``OptionError`` if no numbers are known.
+        Entering the block waits for its turn by the rate, or for a slot, which the block holds. It raises
+        ``LimitReachedError``, which has ``retry_after``, if that takes longer than *wait*; ``NoBackendError`` without a
+        backend; and ``OptionError`` if no numbers are known.
 
         Args:
             name: Name of the limit. Tasks with a limit of that name share it.
             key: The key, e.g. a tenant; ``None`` for a limit without one.
-            rate: The numbers, if no task of this app declares the limit.
+            rate: The rate, if no task of this app declares the limit.
+            most: Blocks and tasks at the same time, if no task declares the limit.
             wait: Seconds, or text such as ``"1s"``, to wait at most; ``None`` waits as long as it takes.
 
         Raises:
             InvalidNameError: *name* cannot name a limit.
             OptionError: Another argument is not valid.
         """
+        from queuekit.limiting.slot_block import SlotLimit
+        from queuekit.limiting.slot_store import Slots
         from queuekit.limiting.throttle import LimitStore, RateLimit
+        from queuekit.limits import Concurrency
+
+        if rate is not None and most is not None:
+            raise OptionError("limit: rate and most are different limits", fix="Give one of them")
+
+        def backend() -> Backend:
+            return self.runtime.need_backend("a limit")
 
         store = LimitStore(
             clock=self.clock,
-            backend=lambda: self.runtime.need_backend("a limit"),
+            backend=backend,
             now=self._now,
             run=self._threads.background.send,
             declared=lambda name: self.tasks.limits().get(name),
+            slots=lambda: Slots(backend(), self.runtime.broker, lease=self.config.worker.lease),
         )
+        limit = store.declared(name) if most is None else Concurrency(most)
+        if rate is None and isinstance(limit, Concurrency):
+            return SlotLimit(store, name, limit=limit, key=key, wait=wait, lease=self.config.worker.lease)
         return RateLimit(store, name, rate=rate, key=key, wait=wait)
 
 

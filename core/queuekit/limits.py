@@ -18,7 +18,7 @@ from queuekit.errors import OptionError
 from queuekit.ids import check_name, is_name
 from queuekit.wire.call_options import at_least_one
 
-__all__ = ["Argument", "Rate", "arg", "digest", "limits_of", "parse_rate", "rate_text"]
+__all__ = ["Argument", "Concurrency", "Limit", "Rate", "arg", "digest", "limits_of", "parse_rate", "rate_text"]
 
 _RATE = re.compile(r"\s*([0-9][0-9_]{0,11})\s*/\s*([^\s/][^/]*?)\s*")
 _MOST, _LONGEST = 1_000_000, 366 * 86_400.0
@@ -124,12 +124,16 @@ class Rate:
         object.__setattr__(self, "amount", amount)
         object.__setattr__(self, "period", period)
         object.__setattr__(self, "burst", at_least_one(self.burst, option="Rate: burst"))
-        if self.name != "":
-            check_name(self.name, what="limit")
-        key: Any = self.key
-        if key is not None and not isinstance(key, Argument):
-            fix = f'Write  key=arg("{key}")' if isinstance(key, str) and is_name(key) else ""
-            raise OptionError(f"Rate: key: expected arg(...), got {key!r:.60}", fix=fix)
+        _check_scope(self.name, self.key, of="Rate")
+
+    def named(self, task: str) -> str:
+        """Return its name as a limit of *task*."""
+        return self.name or task
+
+    @property
+    def text(self) -> str:
+        """Its numbers, as they are written."""
+        return rate_text(self.amount, self.period)
 
     @property
     def every(self) -> float:
@@ -142,7 +146,54 @@ class Rate:
         return self.amount, self.period, self.burst
 
 
-def limits_of(value: Any) -> tuple[Rate, ...]:
+@attrs.frozen
+class Concurrency:
+    """At most so many runs at the same time, in all workers: the others wait in the order in which they came.
+
+    Attributes:
+        most: Runs at the same time, 1 or more.
+        key: Gives each value its own limit, e.g. ``arg("tenant")``; ``None``: one for all calls.
+        name: Tasks with a limit of the same name share it; default: the name of the task with ``.concurrency``.
+    """
+
+    most: int = attrs.field()
+    key: Argument | None = attrs.field(default=None, kw_only=True)
+    name: str = attrs.field(default="", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        most: Any = self.most
+        if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= _MOST:
+            raise OptionError(f"Concurrency: expected a whole number from 1 to {_MOST:,}, got {most!r:.60}")
+        _check_scope(self.name, self.key, of="Concurrency")
+
+    def named(self, task: str) -> str:
+        """Return its name as a limit of *task*."""
+        return self.name or f"{task}.concurrency"
+
+    @property
+    def text(self) -> str:
+        """Its number, as it is written."""
+        return str(self.most)
+
+    @property
+    def numbers(self) -> tuple[int]:
+        """What must be equal where tasks share a limit."""
+        return (self.most,)
+
+
+Limit = Rate | Concurrency
+
+
+def _check_scope(name: Any, key: Any, *, of: str) -> None:
+    """Raise if *name* cannot name a limit, or *key* is not the key of one."""
+    if name != "":
+        check_name(name, what="limit")
+    if key is not None and not isinstance(key, Argument):
+        fix = f'Write  key=arg("{key}")' if isinstance(key, str) and is_name(key) else ""
+        raise OptionError(f"{of}: key: expected arg(...), got {key!r:.60}", fix=fix)
+
+
+def limits_of(value: Any) -> tuple[Limit, ...]:
     """Return the option ``limits`` of a task.
 
     Raises:
@@ -151,13 +202,14 @@ def limits_of(value: Any) -> tuple[Rate, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | tuple):
-        fix = "Put brackets around it" if isinstance(value, Rate) else 'Write  limits=[Rate("100/m")]'
+        fix = "Put brackets around it" if isinstance(value, Limit) else 'Write  limits=[Rate("100/m")]'
         raise OptionError(f"limits: expected a list of limits, got {value!r:.60}", fix=fix)
     for one in value:
-        if not isinstance(one, Rate):
+        if not isinstance(one, Limit):
             fix = f"Write  Rate({one!r:.40})" if isinstance(one, str) else ""
+            fix = f"Write  Concurrency({one})" if isinstance(one, int) and not isinstance(one, bool) else fix
             raise OptionError(f'limits: expected limits such as Rate("100/m"), got {one!r:.60}', fix=fix)
-    names = [one.name for one in value]
+    names = [one.named("-") for one in value]
     if len(set(names)) < len(names):
         raise OptionError("limits: two limits of a task have one name", fix='Give each a name, e.g. name="stripe"')
     return tuple(value)

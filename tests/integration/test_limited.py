@@ -1,5 +1,7 @@
-"""Rate limits on every engine whose messages can be seen."""
+"""Limits on every engine."""
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from queuekit import Queuekit
 from queuekit.broker import Place
-from queuekit.limits import Rate, arg
+from queuekit.limits import Concurrency, Rate, arg
 from support import calls
 from support.waiting import wait_until
 from support.working import burst, counts, inside, working
@@ -42,6 +44,51 @@ def test_message_that_had_its_turn_starts_on_sqs(tmp_path: Path) -> None:
     app.send_many([pay.s(0), pay.s(1)])
     with working(app):
         wait_until(lambda: sorted(begun) == [0, 1])
+    app.close()
+
+
+class Inside:
+    """Counts how many bodies are inside, and how many were at most."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.ended = 0
+        self._lock = threading.Lock()
+
+    def step(self, change: int) -> None:
+        """Count a body that begins or ends."""
+        with self._lock:
+            self.now += change
+            self.most = max(self.most, self.now)
+            self.ended += change < 0
+
+
+def work_in_turn(app: Queuekit, count: int) -> Inside:
+    """Run *count* messages of a task of which two may run at a time, for each of two tenants, in two workers."""
+    found = Inside()
+
+    @app.task(name="pay", limits=[Concurrency(2, key=arg("tenant"))], ignore_result=True)
+    def pay(tenant: str) -> None:
+        found.step(+1)
+        time.sleep(0.005)  # so that those which may run at the same time do
+        found.step(-1)
+
+    app.send_many([pay.s("acme") for _ in range(count)])
+    with working(app), working(app):
+        wait_until(lambda: found.ended == count, lambda: f"{found.ended} of {count}")
+    return found
+
+
+def test_no_more_run_at_a_time_than_the_limit_says(app: Queuekit) -> None:
+    """All run in two workers, never more than two at a time, and nothing is left behind."""
+    assert work_in_turn(app, 30).most == 2
+    assert counts(app) == {}
+
+
+def test_no_more_run_at_a_time_on_sqs(tmp_path: Path) -> None:
+    """A service that counts each delivery hands a message back for its slot as well."""
+    app = calls.aws(tmp_path)
+
+    assert work_in_turn(app, 12).most <= 2
     app.close()
 
 

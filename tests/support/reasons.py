@@ -11,6 +11,9 @@ from queuekit.broker import Delivery, Release, Replace
 from queuekit.envelope import Envelope
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.limiting.rates import with_turn
+from queuekit.limiting.slot_store import Slots, Wish
+from queuekit.limiting.slots import SlotKey
+from queuekit.limits import Concurrency
 from queuekit.operations.admin import Admin
 from queuekit.operations.pauses import pause
 from queuekit.operations.why import collect, reasons
@@ -55,6 +58,18 @@ class Scene:
         name = f"w-{self.queue}"
         body = json.dumps({"name": name, "queues": [self.queue], **fields}).encode()
         self.backend.put([Record(key=worker_key(name), body=body, ttl=TTL)])
+
+
+def _no_slot(scene: Scene) -> str:
+    """A message that waits, since another holds the only slot."""
+    scene.app.task(name="one_at_a_time", queue=scene.queue, limits=[Concurrency(1)])(_divide)
+    first, second = (scene.app.send(Signature("one_at_a_time", queue=scene.queue)).id for _ in range(2))
+    runtime, place = scene.app.runtime, SlotKey("one_at_a_time.concurrency", "", Concurrency(1))
+    deliveries = sorted([scene.take(), scene.take()], key=lambda one: one.id == second)
+    slots = Slots(scene.backend, runtime.broker, lease=60.0)
+    slots.acquire([Wish.of(one, [place], "one_at_a_time") for one in deliveries], runtime.now())
+    assert first != second
+    return second
 
 
 def _dead(scene: Scene) -> str:
@@ -169,6 +184,7 @@ WAYS: dict[str, Callable[[Scene], str]] = {
     "cancelling": _cancelling,
     "paused": _paused,
     "delayed": lambda scene: scene.send(delay=3600.0),
+    "no_slot": _no_slot,
     "limited": _limited,
     "held_unique": _held_unique,
     "no_worker": Scene.send,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from queuekit.errors import OptionError
-from queuekit.limits import Rate, arg, parse_rate, rate_text
+from queuekit.limits import Concurrency, Rate, arg, parse_rate, rate_text
 from queuekit.tasks.limit_keys import keys_at_send
 from support.working import make_app
 
@@ -56,6 +56,13 @@ def test_refuses_what_is_no_rate(text: Any) -> None:
         pytest.param(Rate("1/s"), "Put brackets around it", id="no-list"),
         pytest.param(["100/m"], r"Write  Rate\('100/m'\)", id="text-in-list"),
         pytest.param([Rate("1/s"), Rate("100/m")], "Give each a name", id="same-name"),
+        pytest.param(Concurrency(1), "Put brackets around it", id="no-list-of-slots"),
+        pytest.param([3], r"Write  Concurrency\(3\)", id="number-in-list"),
+        pytest.param([Concurrency(1), Concurrency(2)], "Give each a name", id="same-slots"),
+        pytest.param(
+            [Concurrency(1, name="a"), Rate("1/s", name="a")], "Give each a name", id="same-name-of-two-kinds"
+        ),
+        pytest.param([Concurrency(1, key=arg("tenat"))], "Did you mean 'tenant'", id="misspelt-slots"),
         pytest.param([Rate("1/s", key=arg("tenat"))], "Did you mean 'tenant'", id="misspelt"),
         pytest.param([Rate("1/s", key=arg("user.id"))], "no parameter 'user'", id="no-parameter"),
     ],
@@ -66,6 +73,19 @@ def test_refuses_wrong_declarations(limits: Any, text: str) -> None:
 
     with pytest.raises(OptionError, match=text):
         app.task(name="pay", limits=limits)(lambda tenant: tenant)
+
+
+@pytest.mark.parametrize("most", [0, -1, True, 1.5, "3", None, 10**9])
+def test_refuses_what_is_no_number_of_slots(most: Any) -> None:
+    """A concurrency limit is a whole number."""
+    with pytest.raises(OptionError, match="Concurrency: expected a whole number from 1"):
+        Concurrency(most)
+
+
+def test_refuses_slots_for_messages_without_a_lease() -> None:
+    """A message that is acknowledged early could not keep its slot."""
+    with pytest.raises(OptionError, match="acknowledged early holds no lease"):
+        make_app().task(name="pay", limits=[Concurrency(1)], ack="early")(lambda: None)
 
 
 @pytest.mark.parametrize(

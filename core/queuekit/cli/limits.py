@@ -12,7 +12,7 @@ from queuekit.operations.limits import LimitView, free_limit, list_limits, set_l
 
 __all__ = ["command"]
 
-HEADER = ("NAME", "KEY", "LIMIT", "BURST", "SET BY", "NEXT START")
+HEADER = ("NAME", "KEY", "LIMIT", "BURST", "SET BY", "HELD", "WAITING", "NEXT START")
 
 
 @click.group(invoke_without_command=True)
@@ -32,7 +32,7 @@ def command(context: click.Context, *, as_json: bool) -> None:
 @common_options
 @pass_session
 def ls(session: Session, *, as_json: bool) -> None:
-    """List the limits and the keys that have to wait."""
+    """List the limits, who holds slots, and the keys that have to wait."""
     _list(session, as_json=as_json)
 
 
@@ -45,7 +45,9 @@ def ls(session: Session, *, as_json: bool) -> None:
 @common_options
 @pass_session
 def set_(session: Session, *, name: str, limit: str, burst: int | None, by: str | None) -> None:
-    """Set the numbers of a limit for all workers, e.g. 50/m; "code" restores those of the code.
+    """Set the numbers of a limit for all workers, e.g. 50/m, or 3 for runs at the same time.
+
+    "code" restores those of the code.
 
     Messages that wait for their turn keep it; the numbers apply to those that come after.
     """
@@ -81,7 +83,7 @@ def _list(session: Session, *, as_json: bool) -> None:
     if as_json:
         print_json([_document(view) for view in views])
         return
-    click.echo(columns(HEADER, [_row(view, now) for view in views], right=("BURST",)))
+    click.echo(columns(HEADER, [_row(view, now) for view in views], right=("BURST", "HELD", "WAITING")))
     if not views:
         session.say("No task has limits.")
 
@@ -90,7 +92,10 @@ def _row(view: LimitView, now: float) -> list[str]:
     start = max(view.next_start or 0.0, view.until or 0.0)
     coming = f"in {age(start - now)}" if start > now else "at once"
     slowed = " (slowed down)" if (view.until or 0.0) > now else ""
-    return [view.name, view.key or "-", view.limit or "-", str(view.burst), view.set_by or "-", coming + slowed]
+    numbers = [str(view.burst), view.set_by or "-", str(len(view.holders)), str(view.waiting)]
+    if view.waiting:
+        coming = "when a slot is free"
+    return [view.name, view.key or "-", view.limit or "-", *numbers, coming + slowed]
 
 
 def _document(view: LimitView) -> dict[str, object]:

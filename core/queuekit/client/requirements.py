@@ -9,6 +9,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.client.service_options import valid
 from queuekit.envelope import DEFAULT_PRIORITY
 from queuekit.errors import CapabilityError, QueuekitError
+from queuekit.limits import Concurrency
 from queuekit.tasks.task import Task, TaskOptions
 
 __all__ = ["require", "require_shared", "unmet_requirements"]
@@ -50,10 +51,10 @@ def _needs_clock(options: TaskOptions) -> bool:
 
 def _unequal_limits(tasks: Mapping[str, Task[..., Any]]) -> Iterator[str]:
     """Yield the tasks that share a limit, but not its numbers."""
-    seen: dict[str, tuple[str, tuple[int, float, int]]] = {}
+    seen: dict[str, tuple[str, tuple[float, ...]]] = {}
     for name, task in sorted(tasks.items()):
         for limit in task.defaults.limits:
-            shared = limit.name or task.name
+            shared = limit.named(task.name)
             first, numbers = seen.setdefault(shared, (name, limit.numbers))
             if numbers != limit.numbers and first != name:
                 yield f"{name} and {first} give different numbers for the limit {shared}"
@@ -90,8 +91,11 @@ def _unmet_by_limits(options: TaskOptions, runtime: Runtime, *, tells_time: bool
         yield "limits, which need a result backend"
     elif not tells_time:
         yield f"limits, but neither {scheme}:// nor the result backend has a clock"
-    if not runtime.broker.capabilities.delay:
+    able = runtime.broker.capabilities
+    if not able.delay:
         yield f"limits, which need delays, and {scheme}:// does not support those"
+    if any(isinstance(limit, Concurrency) for limit in options.limits) and not able.portable_leases:
+        yield f"Concurrency, which needs leases that any process can end, and {scheme}:// ties them to a connection"
 
 
 def require(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> None:

@@ -1,24 +1,43 @@
-"""Decide which messages of a batch may start now, by the rate limits of their tasks.
+"""Decide which messages of a batch may start now, by the limits of their tasks.
 
-The others get a time of their own, and come back then: as their next hop, so that nothing counts as an attempt or a
-crash. A message that has waited for its turn starts without another look at its limits, unless a task has slowed them
-down meanwhile. One that has missed its turn, because no worker ran or the task was paused, gets another: else all that
-missed theirs would start together.
+A message that no slot of a concurrency limit is free for waits under its lease, until who frees one hands it back.
+
+A message that would exceed a rate gets a time of its own, and comes back then: as its next hop, so that nothing counts
+as an attempt or a crash. A message that has waited for its turn starts without another look at its rates, unless a task
+has slowed them down meanwhile. One that has missed its turn, because no worker ran or the task was paused, gets
+another: else all that missed theirs would start together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
 
 import attrs
 
-from queuekit.backend import Backend
-from queuekit.broker import Release, Replace
+from queuekit.backend import Backend, Condition, Record
+from queuekit.broker import Delivery, Release, Replace
+from queuekit.client.codec import sealed
 from queuekit.client.runtime import Runtime
+from queuekit.errors import QueuekitError, UnavailableError
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.limiting.rates import LimitKey, Rates, Standing, has_turn, with_turn
+from queuekit.limiting.slot_store import Slots, Wish
+from queuekit.limiting.slots import SLOTS, Claim, SlotKey, SlotState, claim_of, place_in
+from queuekit.limits import Concurrency, Rate
+from queuekit.logs.errors import log_error
+from queuekit.tasks.limit_keys import keys_of
+from queuekit.tasks.task import Task
 
-__all__ = ["Limiter"]
+__all__ = ["UPKEEP", "Limiter", "slot_places"]
+
+_logger = logging.getLogger("queuekit.worker")
+UPKEEP = "slots-upkeep"
+"""Key of the record that the worker writes that looks after the slots of all."""
+_EVERY, _SELDOM = 5.0, 60.0
+"""Seconds between two looks at all slots, of workers whose code has concurrency limits, and of others."""
 
 _CONTENDED = 1.0
 """Seconds, on average, until a message comes back for which no start could be reserved."""
@@ -39,28 +58,162 @@ class _Wish:
 
 
 class Limiter:
-    """Applies limits for one worker. Limits cost two round trips for each batch that holds limited messages.
+    """Applies limits for one worker. They cost two round trips for each batch that holds limited messages.
+
+    Messages with both kinds of limits cost four. A worker whose code has no limits asks for none; it only looks after
+    the lines that limits left behind which have been removed from the code.
 
     Args:
-        runtime: Clock and limits of the broker.
+        runtime: Clock, broker and settings.
         backend: Stores what is reserved.
+        tasks: Registered tasks by name.
     """
 
-    def __init__(self, runtime: Runtime, backend: Backend) -> None:
+    def __init__(self, runtime: Runtime, backend: Backend, tasks: Mapping[str, Task[..., Any]]) -> None:
+        self._backend, self._tasks, self._runtime = backend, tasks, runtime
         self._rates = Rates(backend)
+        self._slots = Slots(backend, runtime.broker, lease=runtime.config.worker.lease)
         self._longest_delay = runtime.broker.limits.max_delay
         self._monotonic: Callable[[], float] = runtime.clock.monotonic
         self._chance = runtime.random.random
+        declared = [limit for task in tasks.values() for limit in task.defaults.limits]
+        self.limits = bool(declared)
+        """Whether a task has limits."""
+        self.has_slots = any(isinstance(limit, Concurrency) for limit in declared)
+        """Whether a task has a concurrency limit."""
+        self._ahead: float | None = None
+        """Seconds by which the broker's clock is ahead of the monotonic one, as far as known."""
+        self._owed: list[tuple[SlotKey, str, Claim]] = []
+        """Slots that could not be freed yet."""
+        self.upkeep_key = UPKEEP if self.has_slots else f"{UPKEEP}-removed"
+        """Key of the record without which :meth:`look_after` looks at all slots."""
 
     def apply(self, runs: Sequence[Run]) -> tuple[list[Run], list[Outcome]]:
-        """Return the runs that may start now, and the outcomes of the others.
+        """Return the runs that may start now, and the outcomes of those that come back at another time.
+
+        What is in neither waits for a slot.
 
         Raises:
             UnavailableError: The backend does not answer.
         """
         first = runs[0]
-        now = first.delivery.claimed_at + self._monotonic() - first.received
-        wishes = {run.serial: wish for run in runs if (wish := _wish(run, now)) is not None}
+        self._ahead = first.delivery.claimed_at - first.received
+        now = self._now()
+        begin, late = list(runs), list[Outcome]()
+        slots = {run.serial: places for run in runs if (places := _places_of(run))} if self.has_slots else {}
+        rated = [run for run in runs if _is_rated(run)]
+        if rated:
+            begin, late = self._by_rates(runs, now, self._granted(rated, slots, now))
+        asking = [run for run in begin if run.serial in slots]
+        if asking:
+            waiting, contended = self._take_slots(asking, slots, now)
+            begin = [run for run in begin if run.serial not in waiting]
+            late += contended
+        return begin, late
+
+    def _now(self) -> float:
+        """Return UTC epoch seconds, on the broker's clock if a delivery has shown it."""
+        return self._runtime.now() if self._ahead is None else self._ahead + self._monotonic()
+
+    # -- slots
+
+    def _granted(self, rated: Sequence[Run], slots: Mapping[int, tuple[SlotKey, ...]], now: float) -> set[int]:
+        """Return the serials of those that waited for a slot, so they had their start by the rates before."""
+        both = {run.serial: run for run in rated if run.serial in slots and run.delivery.number > 1}
+        if not both:
+            return set()
+        states = self._slots.read({place for serial in both for place in slots[serial]}, now)
+        found = {
+            serial: [states[place].holders.get(run.message.id) for place in slots[serial]]
+            for serial, run in both.items()
+        }
+        return {serial for serial, holders in found.items() if any(one and one.waiter for one in holders)}
+
+    def _take_slots(
+        self, runs: Sequence[Run], slots: Mapping[int, tuple[SlotKey, ...]], now: float
+    ) -> tuple[set[int], list[Outcome]]:
+        """Take slots; return the serials of the runs that have none, and the outcomes of those that try again."""
+        wishes = {run.serial: Wish.of(run.delivery, slots[run.serial], run.task.name) for run in runs}
+        self._slots.acquire(list(wishes.values()), now)
+        without, contended = set[int](), list[Outcome]()
+        for run in runs:
+            wish = wishes[run.serial]
+            run.slots = wish.places
+            # Some services count it as a crash that another process has handed a message back.
+            run.suspect = run.suspect and not (wish.granted and not run.known_crashes)
+            if not wish.done or wish.waits is not None:
+                without.add(run.serial)
+            if not wish.done:
+                contended.append(self._contended(run.delivery))
+        return without, contended
+
+    def settled(self, outcomes: Sequence[Outcome]) -> None:
+        """Free the slots of deliveries whose outcomes are written."""
+        ends = list(self._owed)
+        for outcome in outcomes:
+            claim = claim_of(outcome.delivery)
+            ends += [(place, outcome.delivery.id, claim) for place in self._places_of(outcome)]
+        if ends:
+            self._free(ends)
+
+    def _free(self, ends: list[tuple[SlotKey, str, Claim]]) -> None:
+        """Free slots, now or later: without that, each is free when its time is over."""
+        self._owed = []
+        try:
+            self._slots.release(ends, self._now())
+        except UnavailableError:
+            self._owed = ends
+        except Exception as error:  # noqa: BLE001 - of an engine: the settler must go on
+            log_error(_logger, "cannot free slots", error=error)
+
+    def _places_of(self, outcome: Outcome) -> tuple[SlotKey, ...]:
+        """Return where a delivery may hold slots: also one that did not run, but was handed back for a slot."""
+        if outcome.run is not None:
+            return outcome.run.slots
+        if not self.has_slots or outcome.delivery.number <= 1:
+            return ()
+        with suppress(QueuekitError):  # what cannot be read has never had a slot
+            message = sealed(outcome.delivery.envelope, self._runtime.accepted)
+            task = self._tasks.get(message.task)
+            return () if task is None else slot_places(task, keys_of(task, message.limits or {}))
+        return ()
+
+    def look_after(self, record: Record | None) -> None:
+        """Move all lines on, unless *record* says that another worker does; called about once a second."""
+        if self._owed:
+            self._free(list(self._owed))
+        if record is not None or not self._backend.capabilities.scan:
+            return
+        ttl = _EVERY if self.has_slots else _SELDOM
+        if self._backend.put([Record(key=self.upkeep_key, ttl=ttl)], condition=Condition.ABSENT)[0]:
+            self.upkeep()
+
+    def upkeep(self) -> None:
+        """Free the slots of those that died, move the lines on, and keep the messages that wait."""
+        now, moving = self._now(), list[SlotKey]()
+        for record in self._backend.walk(SLOTS):
+            place = place_in(record)
+            if place is None:
+                continue
+            state = SlotState.read(record, place, None)
+            if state.waiting and self._is_removed(place, state):
+                self._slots.dissolve(place, now)
+            elif state.waiting and state.extended <= now:
+                self._slots.extend(place, now)
+            elif any(one.until <= now for one in state.holders.values()) or state.waiting:
+                moving.append(place)
+        if moving and self.has_slots:
+            self._slots.move(moving, now)
+
+    def _is_removed(self, place: SlotKey, state: SlotState) -> bool:
+        """Return whether the code of this worker has the task that waits, and no limit of that name any more."""
+        task = self._tasks.get(state.task)
+        return task is not None and all(limit.named(task.name) != place.name for limit in task.defaults.limits)
+
+    # -- rates
+
+    def _by_rates(self, runs: Sequence[Run], now: float, granted: set[int]) -> tuple[list[Run], list[Outcome]]:
+        wishes = {run.serial: wish for run in runs if (wish := _wish(run, now, granted)) is not None}
         if not wishes:
             return list(runs), []
         self._reserve(list(wishes.values()), now)
@@ -89,8 +242,7 @@ class Limiter:
         """Return the outcome of a message that may not start now."""
         delivery = wish.run.delivery
         if wish.contended:
-            delay = _CONTENDED * (0.5 + self._chance())
-            return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
+            return self._contended(delivery)
         turn = max(wish.found, default=now)
         if turn <= now:
             return None
@@ -98,16 +250,37 @@ class Limiter:
         envelope = with_turn(delivery.envelope, turn, delay)
         return Outcome(delivery=delivery, settlement=Replace(delivery, envelope), status="held")
 
+    def _contended(self, delivery: Delivery) -> Outcome:
+        delay = _CONTENDED * (0.5 + self._chance())
+        return Outcome(delivery=delivery, settlement=Release(delivery, delay=delay), status="held")
 
-def _wish(run: Run, now: float) -> _Wish | None:
+
+def _places_of(run: Run) -> tuple[SlotKey, ...]:
+    """Return the slots that *run* needs."""
+    if not any(isinstance(limit, Concurrency) for limit in run.task.defaults.limits):
+        return ()
+    return slot_places(run.task, run.limit_keys)
+
+
+def slot_places(task: Task[..., Any], keys: Mapping[str, str]) -> tuple[SlotKey, ...]:
+    """Return the slots that a message of *task* needs, whose *keys* are known by limit."""
+    limits = {limit.named(task.name): limit for limit in task.defaults.limits if isinstance(limit, Concurrency)}
+    return tuple(SlotKey(name, keys[name], limit) for name, limit in limits.items() if name in keys)
+
+
+def _is_rated(run: Run) -> bool:
+    return any(isinstance(limit, Rate) for limit in run.task.defaults.limits)
+
+
+def _wish(run: Run, now: float, granted: set[int]) -> _Wish | None:
     """Return what *run* needs; ``None`` if no limit applies. A message that may have crashed has had its start."""
     limits, envelope = run.task.defaults.limits, run.delivery.envelope
     if not limits or run.delivery.crashes:
         return None
     keys = run.limit_keys
-    named = [(limit.name or run.task.name, limit) for limit in limits]
+    named = [(limit.named(run.task.name), limit) for limit in limits if isinstance(limit, Rate)]
     places = tuple(LimitKey(name, keys[name], limit) for name, limit in named if name in keys)
-    turn = envelope.not_before if has_turn(envelope) else None
+    turn = now if run.serial in granted else envelope.not_before if has_turn(envelope) else None
     turn = None if turn is None or turn < now - _MISSED else turn
     return _Wish(run, places, turn) if places else None
 

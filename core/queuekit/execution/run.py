@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from queuekit.execution.task_scope import TaskScope
+    from queuekit.limiting.slots import SlotKey
 
 __all__ = ["SILENCE_GRACE", "Run", "call_of"]
 
@@ -77,6 +78,8 @@ class Run:
     """Its resources, if its task takes any."""
     injected: dict[str, Any] | None = None
     """The values of its resources by parameter."""
+    slots: tuple[SlotKey, ...] = ()
+    """Where it holds slots of concurrency limits."""
     _inside: list[None] = attrs.field(factory=[None].copy)
     _open: list[None] = attrs.field(factory=[None].copy)
 

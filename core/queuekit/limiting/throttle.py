@@ -14,7 +14,8 @@ from queuekit.clock import Clock
 from queuekit.errors import LimitReachedError, OptionError
 from queuekit.ids import check_name
 from queuekit.limiting.rates import LimitKey, Rates, Standing, starts
-from queuekit.limits import Rate
+from queuekit.limiting.slot_store import Slots
+from queuekit.limits import Limit, Rate
 from queuekit.wire.call_options import Duration, seconds
 
 __all__ = ["LimitStore", "RateLimit"]
@@ -33,13 +34,15 @@ class LimitStore:
         now: Returns UTC epoch seconds on the backend's clock.
         run: Runs a short blocking call for a coroutine.
         declared: Returns the limit that tasks declare under a name.
+        slots: Returns the slots of all concurrency limits.
     """
 
     clock: Clock
     backend: Callable[[], Backend]
     now: Callable[[], float]
     run: Callable[[Callable[[], Any]], Awaitable[Any]]
-    declared: Callable[[str], Rate | None]
+    declared: Callable[[str], Limit | None]
+    slots: Callable[[], Slots]
 
 
 class RateLimit:
@@ -102,7 +105,8 @@ class RateLimit:
     def _numbers(self) -> Rate:
         """Return the limit: as given, or as tasks declare it."""
         rate = self._rate or self._store.declared(self.name)
-        if rate is None:
+        if not isinstance(rate, Rate):
             what = f"no task has a limit {self.name!r}, so its numbers are not known"
-            raise OptionError(what, fix=f'Give them:  app.limit("{self.name}", rate=Rate("100/m"))')
+            fix = f'Give them:  app.limit("{self.name}", rate=Rate("100/m")), or most=3 for blocks at the same time'
+            raise OptionError(what, fix=fix)
         return rate

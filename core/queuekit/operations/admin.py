@@ -135,7 +135,8 @@ class Admin:
     """
 
     def __init__(self, app: Source) -> None:
-        self._app = app
+        self.app = self._app = app
+        """The app."""
         self._runtime = app.runtime
         self._broker = app.runtime.broker
 

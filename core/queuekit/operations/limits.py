@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import attrs
 
 from queuekit.backend import Record
+from queuekit.errors import OptionError
+from queuekit.execution.limiter import slot_places
 from queuekit.ids import check_name
 from queuekit.limiting.rates import LIMIT, RATE, SLOW, LimitKey, number_in
-from queuekit.limits import Rate, rate_text
+from queuekit.limiting.slot_store import Slots
+from queuekit.limiting.slots import SLOTS, SlotKey, SlotState, place_in
+from queuekit.limits import Concurrency, Limit, Rate
 from queuekit.operations.actions import named, record_action
 from queuekit.operations.admin import Source
+from queuekit.tasks.limit_keys import keys_of
 from queuekit.timelimit import time_limit
 
-__all__ = ["LimitView", "free_limit", "list_limits", "set_limit", "unset_limit"]
+__all__ = ["LimitView", "SlotWait", "find_wait", "free_limit", "list_limits", "set_limit", "unset_limit"]
 
 
 @attrs.frozen(kw_only=True)
@@ -24,7 +30,7 @@ class LimitView:
     name: str
     key: str = ""
     limit: str = ""
-    """Numbers in effect, e.g. ``"100/m"``; empty if no task here declares it and none are set."""
+    """Numbers in effect, e.g. ``"100/m"``, or ``"3"`` for runs at the same time; empty if none are known here."""
     burst: int = 1
     set_by: str = ""
     """Who set the numbers; empty if they are those of the code."""
@@ -32,6 +38,38 @@ class LimitView:
     """When a message that arrives now may start, in UTC epoch seconds; ``None`` if at once."""
     until: float | None = None
     """Until when a task has slowed it down."""
+    holders: tuple[str, ...] = ()
+    """Ids of the messages and blocks that hold slots."""
+    waiting: int = 0
+    """Messages and blocks that wait for a slot."""
+
+
+@attrs.frozen(kw_only=True)
+class SlotWait:
+    """What a message waits for that waits for a slot."""
+
+    limit: str
+    """Name of the limit, and the key after a slash if it has one."""
+    most: int
+    holders: tuple[str, ...]
+    """Ids of the messages and blocks that hold the slots."""
+    before: int
+    """How many wait before it."""
+
+
+def find_wait(app: Source, task: str, keys: Mapping[str, str] | None, id: str) -> SlotWait | None:
+    """Return what message *id* waits for, if it waits for a slot of a limit of its task; *keys* by limit."""
+    runtime, known = app.runtime, app.tasks.get(task)
+    if runtime.backend is None or known is None:
+        return None
+    slots = Slots(runtime.backend, runtime.broker, lease=runtime.config.worker.lease)
+    found = slot_places(known, keys_of(known, keys or {}))
+    for place, state in (slots.read(found, runtime.now()) if found else {}).items():
+        ids = [one.id for one in slots.waiters(state)]
+        if id in ids:
+            limit = f"{place.name}/{place.key}" if place.key else place.name
+            return SlotWait(limit=limit, most=state.most, holders=tuple(state.holders), before=ids.index(id))
+    return None
 
 
 def list_limits(app: Source) -> list[LimitView]:
@@ -49,6 +87,7 @@ def list_limits(app: Source) -> list[LimitView]:
         numbers = {record.key.removeprefix(LIMIT): record for record in backend.walk(LIMIT)}
         used = [(record, "next") for record in backend.walk(RATE)]
         used += [(record, "until") for record in backend.walk(SLOW)]
+        slots = [(place, record) for record in backend.walk(SLOTS) if (place := place_in(record)) is not None]
     views = {(name, ""): _view(name, known.get(name), numbers.get(name)) for name in {*known, *numbers}}
     for record, what in used:
         name, key = _text(record, "name"), _text(record, "key")
@@ -58,12 +97,19 @@ def list_limits(app: Source) -> list[LimitView]:
             views[name, key] = attrs.evolve(view, next_start=moment)
         elif moment > now:
             views[name, key] = attrs.evolve(view, until=moment)
+    for at, record in slots:
+        state = SlotState.read(record, at, None)
+        view = views.get((at.name, at.key)) or _view(at.name, known.get(at.name), numbers.get(at.name))
+        holders = tuple(id for id, one in state.holders.items() if one.until > now)
+        view = attrs.evolve(view, key=at.key, holders=holders, waiting=state.waiting)
+        if holders or view.waiting:
+            views[at.name, at.key] = view
     return [views[place] for place in sorted(views)]
 
 
-def _view(name: str, rate: Rate | None, numbers: Record | None) -> LimitView:
-    limit = "" if rate is None else rate_text(rate.amount, rate.period)
-    view = LimitView(name=name, limit=limit, burst=1 if rate is None else rate.burst)
+def _view(name: str, declared: Limit | None, numbers: Record | None) -> LimitView:
+    burst = declared.burst if isinstance(declared, Rate) else 1
+    view = LimitView(name=name, limit="" if declared is None else declared.text, burst=burst)
     if numbers is None:
         return view
     burst = int(number_in(numbers, "burst")) or view.burst
@@ -76,15 +122,27 @@ def set_limit(app: Source, name: str, limit: str, *, burst: int | None = None, b
     Raises:
         InvalidNameError: *name* cannot name a limit.
         NoBackendError: No backend is configured.
-        OptionError: *limit* is not a rate, or *burst* not a whole number of at least 1.
+        OptionError: *limit* is neither a rate nor a whole number, is not of the kind that the code declares, or *burst*
+            is not a whole number of at least 1.
     """
     check_name(name, what="limit")
-    made = Rate(limit, burst=burst or 1)
-    text, who = rate_text(made.amount, made.period), named(by)
+    made = _parsed(limit, burst)
+    declared = app.tasks.limits().get(name)
+    if declared is not None and type(declared) is not type(made):
+        raise OptionError(f"{name} is a limit of the kind {declared.text!r} in the code, got {limit!r}")
+    text, who = made.text, named(by)
     body = json.dumps({"limit": text, "burst": burst, "by": who}).encode()
     with time_limit(app.runtime.config.send_timeout):
         app.runtime.need_backend("a limit").put([Record(key=LIMIT + name, body=body)])
     record_action(app.runtime, f"limits set {text}", by=by, on=name)
+
+
+def _parsed(limit: str, burst: int | None) -> Limit:
+    if not limit.isdecimal():
+        return Rate(limit, burst=burst or 1)
+    if burst is not None:
+        raise OptionError(f"a limit of {limit} runs at the same time has no burst", fix="Leave out --burst")
+    return Concurrency(int(limit))
 
 
 def unset_limit(app: Source, name: str, *, by: str | None = None) -> bool:
@@ -100,13 +158,17 @@ def unset_limit(app: Source, name: str, *, by: str | None = None) -> bool:
 def free_limit(app: Source, name: str, key: str = "", *, by: str | None = None) -> bool:
     """Let the next message of a key start at once; return whether it would have had to wait.
 
-    Messages that have a turn already keep it.
+    Messages that have a turn by a rate keep it. The first that waits for a slot starts beside those that run.
     """
+    runtime = app.runtime
     place = LimitKey(check_name(name, what="limit"), key, Rate("1/s"))
     named(by)
-    with time_limit(app.runtime.config.send_timeout):
-        done = bool(app.runtime.need_backend("a limit").delete(place.records[:2]))
-    record_action(app.runtime, "limits free", by=by, on=f"{name}/{key}" if key else name)
+    with time_limit(runtime.config.send_timeout):
+        backend = runtime.need_backend("a limit")
+        done = bool(backend.delete(place.records[:2]))
+        slots = Slots(backend, runtime.broker, lease=runtime.config.worker.lease)
+        done = bool(slots.move([SlotKey(name, key)], runtime.now(), more=1)) or done
+    record_action(runtime, "limits free", by=by, on=f"{name}/{key}" if key else name)
     return done
 
 

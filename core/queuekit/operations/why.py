@@ -18,6 +18,7 @@ from queuekit.errors import UnknownIdError, did_you_mean
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.limiting.rates import has_turn
 from queuekit.operations.admin import Admin, MessageView
+from queuekit.operations.limits import SlotWait, find_wait
 from queuekit.operations.pauses import resume_command
 from queuekit.states import FINAL, State
 from queuekit.wire.pauses import Pause
@@ -63,6 +64,8 @@ class Facts:
     """All workers, including silent ones; ``None`` without a backend that can list records."""
     pauses: Sequence[Pause] = ()
     """What is paused."""
+    wait: SlotWait | None = None
+    """What it waits for, if that is a slot of a concurrency limit."""
     parameters: tuple[str, ...] = ()
     """Names of the parameters of its task, if that is known here."""
     max_deliveries: int = 3
@@ -135,7 +138,10 @@ def collect(admin: Admin, id: str, *, counts_of: CountsOf | None = None) -> Fact
         results_expire=settings.results_expire,
         now=admin.now(),
     )
-    return attrs.evolve(facts, counts=(counts_of or admin.counts_of)(facts.queue)) if facts.queue else facts
+    message = None if view is None else view.message
+    wait = find_wait(admin.app, facts.task, None if message is None else message.limits, id) if facts.task else None
+    counts = (counts_of or admin.counts_of)(facts.queue) if facts.queue else None
+    return attrs.evolve(facts, wait=wait, counts=counts)
 
 
 def reasons(facts: Facts) -> list[Reason]:
@@ -208,9 +214,22 @@ def _running(facts: Facts) -> Reason | None:
     )
 
 
+def _no_slot(facts: Facts) -> Reason | None:
+    """Hold if it waits for a slot, which it does under a lease."""
+    wait = facts.wait
+    if wait is None:
+        return None
+    named = ", ".join(wait.holders[:_NAMED]) + (" and others" if len(wait.holders) > _NAMED else "")
+    text = f"it waits for a slot: Concurrency {wait.limit}: {len(wait.holders)} of {wait.most} held"
+    text += f" by {named}, {wait.before:,} before it" if named else f", {wait.before:,} before it"
+    return Reason(code="no_slot", text=text, command="limits")
+
+
 def _leased(facts: Facts) -> Reason | None:
     stored = facts.stored
     if stored is None or stored.place is not Place.LEASED or (facts.view is not None and facts.view.holder):
+        return None
+    if facts.wait is not None:
         return None
     text = "a worker holds it under a lease and has not reported to run it yet"
     return Reason(code="leased", text=text, until=stored.due, command="workers")
@@ -402,6 +421,7 @@ PREDICATES: tuple[Callable[[Facts], Reason | None], ...] = (
     _expired,
     _gone,
     _running,
+    _no_slot,
     _leased,
     _cancelling,
     _paused,

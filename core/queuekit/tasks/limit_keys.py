@@ -42,12 +42,12 @@ def computed_keys(
         calls, *rest = values
         values = (*(calls[0] if calls else ()), *rest)
     arguments = task.parameters.by_name(values, kwargs)
-    found = {one.name or task.name: one.key.of(arguments, task=task.name) for one in limits if one.key is not None}
+    found = {one.named(task.name): one.key.of(arguments, task=task.name) for one in limits if one.key is not None}
     return {name: key for name, key in found.items() if key is not None}
 
 
 def keys_of(task: Task[..., Any], keys: Mapping[str, str]) -> dict[str, str]:
     """Return the keys of a message by limit: *keys*, and an empty one for each limit that is one for all calls."""
-    named = {limit.name or task.name: limit for limit in task.defaults.limits}
+    named = {limit.named(task.name): limit for limit in task.defaults.limits}
     found = {name: "" if limit.key is None else keys.get(name) for name, limit in named.items()}
     return {name: key for name, key in found.items() if key is not None}

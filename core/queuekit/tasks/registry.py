@@ -15,7 +15,7 @@ from queuekit.encoding.models import is_model
 from queuekit.errors import QueuekitError, UnknownTaskError, did_you_mean
 from queuekit.failure import Failure
 from queuekit.forks import renew_in_forks
-from queuekit.limits import Rate
+from queuekit.limits import Limit
 from queuekit.serializer import type_name
 from queuekit.signature import Sender
 from queuekit.tasks.annotations import classes_in, fields_of
@@ -114,9 +114,9 @@ class Tasks(Mapping[str, Task[..., Any]]):
             return task.defaults == other.defaults
         return place_of(task.function) == place_of(other.function) and execution is not self._executions[other.name]
 
-    def limits(self) -> dict[str, Rate]:
+    def limits(self) -> dict[str, Limit]:
         """Return the limits of all tasks, by name."""
-        return {limit.name or task.name: limit for task in self.values() for limit in task.defaults.limits}
+        return {limit.named(task.name): limit for task in self.values() for limit in task.defaults.limits}
 
     def find(self, name: str) -> Task[..., Any]:
         """Return the task called *name*, or the only one whose name ends in ``.name``.

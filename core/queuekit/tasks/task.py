@@ -14,7 +14,7 @@ from queuekit.envelope import Unique
 from queuekit.errors import ArgumentsError, OptionError, did_you_mean
 from queuekit.failure import Failure
 from queuekit.ids import check_name
-from queuekit.limits import Rate, limits_of
+from queuekit.limits import Concurrency, Limit, limits_of
 from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Sender, Signature, made
@@ -104,7 +104,7 @@ class TaskOptions:
         broker: Options of the broker's service for each message; those given with a call replace them one by one.
         track: Whether to record RECEIVED and STARTED; costs a round trip each.
         ack: ``"early"`` acknowledges before the body runs (at most once), ``"late"`` after it (at least once).
-        limits: Limits on how often its messages start.
+        limits: Limits on how often its messages start, and on how many run at the same time.
         coerce: Whether arguments are converted to what the annotations say, as for web input: ``"5"`` to a number.
     """
 
@@ -124,7 +124,7 @@ class TaskOptions:
     broker: dict[str, Any] | None = attrs.field(default=None, converter=options.service, hash=False)
     track: bool = attrs.field(default=False, converter=_track)
     ack: str = attrs.field(default="late", converter=options.acknowledgement)
-    limits: tuple[Rate, ...] = attrs.field(default=(), converter=limits_of)
+    limits: tuple[Limit, ...] = attrs.field(default=(), converter=limits_of)
     coerce: bool = attrs.field(default=False, converter=_coerce)
 
 
@@ -443,6 +443,7 @@ class Task(Bound[P, R_co]):
         """Whether it is a coroutine function."""
         self.parameters = Parameters(function, of=self.name, app=app, coerce=options.coerce)
         """The parameters that callers fill."""
+        self._check_lease(options)
         self.parameters.check_names(
             (limit.key.path[0] for limit in options.limits if limit.key), of="for the key of a limit"
         )
@@ -467,6 +468,12 @@ class Task(Bound[P, R_co]):
         app: Any = self.app
         found: Result[R_co] = app.result(id, self)
         return found
+
+    def _check_lease(self, options: TaskOptions) -> None:
+        """Raise if a run would need a slot, which lasts as long as its lease, and holds no lease."""
+        if options.ack == "early" and any(isinstance(limit, Concurrency) for limit in options.limits):
+            what = f"{self.name}: a message that is acknowledged early holds no lease, and Concurrency needs one"
+            raise OptionError(what, fix='Leave out  ack="early"')
 
     def __repr__(self) -> str:
         return f"<task {self.name}{self.parameters}>"

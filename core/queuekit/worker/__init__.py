@@ -1,7 +1,8 @@
 """The worker: threads and processes that fetch, run, renew leases and settle.
 
 Import ``Worker`` for one process, ``supervisor.Supervisor`` for several, ``app_ref`` to load an app by name.
-Imports from: the top of the package, logs, wire, plugins, config, tasks, client, schedules, execution, operations.
+Imports from: the top of the package, logs, wire, plugins, config, limiting, tasks, client, schedules, execution,
+operations.
 """
 
 from typing import TYPE_CHECKING

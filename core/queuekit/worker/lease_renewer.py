@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from queuekit.backend import Record
 from queuekit.client.outage import Outage
 from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
+from queuekit.limiting.slots import beat_of
 from queuekit.logs.errors import log_error
 from queuekit.worker.lease_table import HeldLease, LeaseTable
 
@@ -21,7 +23,7 @@ class LeaseRenewer:
     """A thread that extends held leases.
 
     Args:
-        runtime: Its broker extends the leases.
+        runtime: Its broker extends the leases, and its backend stores who holds slots.
         leases: The held leases.
         lease: Seconds of a lease.
         on_lost: Called with the serials of lost leases.
@@ -38,7 +40,7 @@ class LeaseRenewer:
         on_lost: Callable[[list[int]], None],
         may_extend: Callable[[list[HeldLease]], list[HeldLease]] = lambda leases: leases,
     ) -> None:
-        self._broker = runtime.broker
+        self._broker, self._backend = runtime.broker, runtime.backend
         self._leases = leases
         self._lease = lease
         self._on_lost = on_lost
@@ -78,12 +80,19 @@ class LeaseRenewer:
         held = self._leases.held()
         self._lost.intersection_update([held_lease.serial for held_lease in held])
         leases = self._may_extend([held_lease for held_lease in held if held_lease.serial not in self._lost])
-        size = self._broker.limits.max_batch
+        size, kept = self._broker.limits.max_batch, list[str]()
         for start in range(0, len(leases), size):
             batch = leases[start : start + size]
             lost = set(self._broker.extend([held_lease.lease for held_lease in batch], lease=self._lease))
+            kept += [one.id for one in batch if one.slot and one.lease not in lost]
             if lost:
                 self._report([held_lease.serial for held_lease in batch if held_lease.lease in lost])
+        self._keep_slots(kept)
+
+    def _keep_slots(self, ids: Sequence[str]) -> None:
+        """Show that the holders of slots are alive, as their leases are."""
+        if ids and self._backend is not None:
+            self._backend.put([Record(key=beat_of(id), ttl=self._lease) for id in ids])
 
     def _report(self, serials: list[int]) -> None:
         """Report the lost leases that were not settled meanwhile."""

@@ -47,6 +47,8 @@ class HeldLease(NamedTuple):
     attempt: int = 0
     apart: bool = False
     """Whether the body runs in a process of its own, so that it cannot have ended the process that held the lease."""
+    slot: bool = False
+    """Whether it holds a slot of a concurrency limit, which lasts as long as the lease."""
 
     @property
     def lease(self) -> Lease:
@@ -54,7 +56,7 @@ class HeldLease(NamedTuple):
         return Lease(self.queue, self.id, self.token, self.number)
 
 
-HeldRow = tuple[int, str, str, str, int, float | None, int, int, bool]
+HeldRow = tuple[int, str, str, str, int, float | None, int, int, bool, bool]
 """The values of a :class:`HeldLease`, as a tuple, which takes a third of the time to create."""
 
 

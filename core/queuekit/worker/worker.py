@@ -127,6 +127,8 @@ class Worker:
         self._make_pools(run_table, ref, server)
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self._end_burst)
         self._make_orders()
+        self._lines = None if runtime.backend is None else Limiter(runtime, runtime.backend, app.tasks)
+        self._limiter = self._lines if self._lines is not None and self._lines.limits else None
         self._scheduler = None if burst else self._make_scheduler()
         self._watchdog = self._make_watchdog()
         self._dead_bounds = self._make_dead_bounds()
@@ -150,8 +152,6 @@ class Worker:
             self._runtime.broker.look_for_marks(CANCEL)
 
     def _hold_nothing(self) -> None:
-        limited = any(task.defaults.limits for task in self.app.tasks.values())
-        self._limiter = Limiter(self._runtime, self._runtime.need_backend("a limit")) if limited else None
         self._serials = itertools.count(1)
         self._in_flight: dict[int, Run] = {}
         # Tokens of deliveries that need no run and are not settled yet.
@@ -295,6 +295,8 @@ class Worker:
             from queuekit.schedules.schedule import CHANGES
 
             standing[CHANGES] = self._scheduler.note_changes
+        if self._lines is not None:
+            standing[self._lines.upkeep_key] = self._lines.look_after
         return standing
 
     def _report(self) -> None:
@@ -503,6 +505,8 @@ class Worker:
     def _places(self) -> tuple[int, int]:
         """Return how many messages may run, and how many may wait beyond those."""
         slots = min(self._settings.concurrency - self._lost_places(), self._leases.most)
+        if self._limiter is not None and self._limiter.has_slots:  # what waits here would keep a slot from others
+            return slots, 0
         return slots, min(self._prefetch.size(), self._leases.most - slots)
 
     def _lost_places(self) -> int:
@@ -641,6 +645,7 @@ class Worker:
             envelope.generation,
             envelope.attempt,
             self._is_apart(run),
+            bool(run.slots),
         )
 
     def _is_apart(self, run: Run) -> bool:
@@ -736,12 +741,18 @@ class Worker:
         if run.task.is_async and self._loop_pool is not None:
             self._loop_pool.cancel(run)
 
+    def _free_slots(self, outcomes: list[Outcome]) -> None:
+        """Free slots, before the runs count as done: a burst waits for the messages that get them."""
+        if self._limiter is not None and self._limiter.has_slots:
+            self._limiter.settled(outcomes)
+
     def _written(self, outcomes: list[Outcome]) -> None:
         self._settled(outcomes, seconds=self._settler.seconds)
 
     def _settled(self, outcomes: list[Outcome], *, seconds: float = 0.0) -> None:
         """Handle outcomes, written in *seconds*: update statistics, remove their runs and leases, and emit events."""
         serials = [outcome.run.serial for outcome in outcomes if outcome.run is not None]
+        self._free_slots(outcomes)
         for outcome in outcomes:
             self.stats[outcome.status] += 1
             run = outcome.run

@@ -57,7 +57,7 @@ class Bench:
         if self._parts is None or self._parts[0] is not self.app:
             runtime = self.app.runtime
             lose = WorkflowAdvancer(runtime, Sending(runtime, self.app.tasks)).lose
-            limiter = Limiter(runtime, runtime.need_backend("a test"))
+            limiter = Limiter(runtime, runtime.need_backend("a test"), self.app.tasks)
             self._parts = self.app, executor_of(self.app), limiter, lose
         _, executor, limiter, lose = self._parts
         self.deliveries.update(one.id for one in batch)
@@ -68,6 +68,7 @@ class Bench:
         begin, late = limiter.apply(runs)
         outcomes = [*late, *(executor.call(run) for run in begin)]
         assert not write(self.app.runtime, outcomes, lose=lose)
+        limiter.settled(outcomes)
         for outcome in outcomes:
             settlement = outcome.settlement
             if isinstance(settlement, Replace):

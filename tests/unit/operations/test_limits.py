@@ -119,6 +119,8 @@ def test_commands_show_and_change_limits(tmp_path: Path) -> None:
         "BURST",
         "SET",
         "BY",
+        "HELD",
+        "WAITING",
         "NEXT",
         "START",
         "stripe",
@@ -126,6 +128,8 @@ def test_commands_show_and_change_limits(tmp_path: Path) -> None:
         "50/m",
         "1",
         "ann",
+        "0",
+        "0",
         "at",
         "once",
     ]

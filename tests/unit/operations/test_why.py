@@ -12,6 +12,7 @@ from queuekit.envelope import Envelope
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.limiting.rates import RESERVED
 from queuekit.operations.admin import Admin, MessageView, QueuedMessage
+from queuekit.operations.limits import SlotWait
 from queuekit.operations.why import PREDICATES, Facts, Reason, collect, reasons
 from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence, RunningTask
@@ -62,6 +63,9 @@ CASES = {
     "paused": facts(view(READY), pauses=[Pause(mark="m", queue="default", by="ann", at=NOW - 9, left=60.0)]),
     "delayed": facts(view(stored(Place.DELAYED, due=NOW + 60))),
     "limited": facts(view(LIMITED, message=attrs.evolve(FOLLOWER, task="pay", limits={"stripe": "acme"}))),
+    "no_slot": facts(
+        view(stored(Place.LEASED, due=NOW + 60)), wait=SlotWait(limit="crm/acme", most=2, holders=("a", "b"), before=12)
+    ),
     "held_unique": facts(view(READY, message=FOLLOWER)),
     "no_worker": facts(view(READY), workers=[]),
     "workers_draining": facts(view(READY), workers=[Presence(name="w-1", queues=("default",), draining=True)]),
@@ -96,6 +100,7 @@ def test_each_predicate_has_a_case() -> None:
         ("held_unique", "its unique key is held by id-9, whose outcome it will take", "why id-9"),
         ("paused", "the queue 'default' is paused by ann", "resume default"),
         ("limited", "it waits for its turn: its task is limited by stripe/acme", "limits"),
+        ("no_slot", "it waits for a slot: Concurrency crm/acme: 2 of 2 held by a, b, 12 before it", "limits"),
         ("held_back", "all workers of its queue 'default' are held back by gate: the gate is_up is closed", "workers"),
         ("no_worker", "no worker serves its queue 'default'", "worker -q default"),
         ("unknown_task", "its task 'mail.send' is not in the code of w-1", "workers"),

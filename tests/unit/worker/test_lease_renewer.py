@@ -73,6 +73,19 @@ def test_a_lease_that_is_settled_meanwhile_is_not_lost() -> None:
     assert lost == []
 
 
+def test_shows_that_the_holders_of_slots_are_alive() -> None:
+    """As long as their leases are extended, and no longer."""
+    app = make_app()
+    alive, lost, other = held(app, 3)
+    book = LeaseTable()
+    book.hold([HeldLease(serial, *one.lease, slot=one is not other) for serial, one in enumerate([alive, lost, other])])
+    app.runtime.broker.settle([Ack(lost)])
+
+    renewer_of(app, book, []).extend()
+
+    assert [record.key for record in app.runtime.need_backend("a test").walk("beat:")] == [f"beat:{alive.id}"]
+
+
 def test_extends_in_batches() -> None:
     """As many in one call as the broker takes."""
     app = flaky_app()

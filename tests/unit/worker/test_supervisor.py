@@ -269,7 +269,7 @@ def test_tells_how_a_process_ended_whose_memory_is_released(monkeypatch: pytest.
     process.wait = lambda: -signal.SIGKILL
     child.renewer, child.blamed = None, [1]
     (delivery,) = leases(app, 1)[1]
-    child.leases.hold([(1, "default", delivery.id, delivery.token, 1, None, 0, 0, False)])
+    child.leases.hold([(1, "default", delivery.id, delivery.token, 1, None, 0, 0, False, False)])
     supervisor._children[0] = child
     judge = supervisor._judge
 

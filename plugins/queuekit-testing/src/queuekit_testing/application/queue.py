@@ -240,6 +240,9 @@ class AppQueue:
                 return
 
     def _look(self) -> None:
+        limiter = self._limiter()
+        if limiter is not None:
+            limiter.upkeep()
         self._ticks.look()
         self._ticks.send_due()
 
@@ -280,6 +283,9 @@ class AppQueue:
             return
         self._workflows.expand([outcome])
         write(self._runtime, [outcome], lose=self._workflows.lose)
+        limiter = self._limiter()
+        if limiter is not None and outcome.settlement is not None:
+            limiter.settled([outcome])
         for envelope in outcome.sends:
             self.note(envelope)
         if outcome.event is not None:
@@ -293,8 +299,14 @@ class AppQueue:
         backend = self._runtime.backend
         if backend is None or not run.task.defaults.limits:
             return None
-        _, late = Limiter(self._runtime, backend).apply([run])
-        return late[0] if late else None
+        begin, late = Limiter(self._runtime, backend, self.app.tasks).apply([run])
+        return late[0] if late else None if begin else Outcome(delivery=run.delivery, settlement=None, status="held")
+
+    def _limiter(self) -> Limiter | None:
+        """Return what gives slots of concurrency limits, if a task has one."""
+        backend = self._runtime.backend
+        found = None if backend is None else Limiter(self._runtime, backend, self.app.tasks)
+        return found if found is not None and found.has_slots else None
 
     def _what(self, delivery: Delivery, outcome: Outcome) -> str:
         """Return why a message has failed without an exception of its body."""

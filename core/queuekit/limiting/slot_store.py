@@ -1,0 +1,261 @@
+"""Take, pass on and free slots of concurrency limits: one read and one write for a batch.
+
+A message that finds no slot stays where it is, under a long lease that is written down. Whoever frees a slot gives it
+to the first of those who wait, and ends that lease, so that the message is delivered again, to a slot of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import attrs
+
+from queuekit.backend import Backend, Record
+from queuekit.broker import Broker, Delivery, Lease, Release
+from queuekit.ids import new_id
+from queuekit.limiting.rates import LIMIT
+from queuekit.limiting.slots import (
+    LINE,
+    PART,
+    PART_TTL,
+    Claim,
+    SlotKey,
+    SlotState,
+    Waiter,
+    beat_of,
+    read_most,
+    waiters_in,
+)
+
+__all__ = ["Slots", "Wish"]
+
+WAITS = 3_600.0
+"""Seconds of the lease of a message that waits; the upkeep extends it in time."""
+_TRIES = 50
+"""Attempts to change a record that others change at the same time; each failure is the success of another."""
+
+States = Mapping[SlotKey, SlotState]
+
+
+@attrs.define(eq=False)
+class Wish:
+    """A delivery that needs a slot at each of *places*, or a block.
+
+    Attributes:
+        waiter: The delivery, as it waits.
+        places: Where it needs one.
+        task: Name of its task.
+        waits: Where it waits, if it does not have all its slots.
+        done: Whether it has its slots, or waits.
+        granted: Whether it was handed back for a slot that it waited for.
+    """
+
+    waiter: Waiter
+    places: tuple[SlotKey, ...]
+    task: str = ""
+    waits: SlotKey | None = None
+    done: bool = False
+    granted: bool = False
+
+    @classmethod
+    def of(cls, delivery: Delivery, places: Iterable[SlotKey], task: str) -> Wish:
+        """Return the wish of a delivery. The places are sorted, as those of everyone else are."""
+        return cls(Waiter.of(delivery), tuple(sorted(places, key=lambda place: place.record)), task)
+
+
+class Slots:
+    """The slots of all concurrency limits.
+
+    Args:
+        backend: Stores them.
+        broker: Has the messages that wait.
+        lease: Seconds for which a slot is held without a sign of life.
+    """
+
+    def __init__(self, backend: Backend, broker: Broker, *, lease: float) -> None:
+        self._backend, self._broker, self._lease = backend, broker, lease
+        # Where a message cannot be held for as long as one likes, other processes may not be able to extend its lease.
+        self._waits = broker.limits.max_lease or WAITS
+
+    # -- steps
+
+    def acquire(self, wishes: Sequence[Wish], now: float) -> None:
+        """Get all slots of each wish, or let it wait for one of them and hold none.
+
+        A wish that is not *done* afterwards has neither, because too many others changed the same records.
+        """
+        left = list(wishes)
+
+        def decide(states: States) -> None:
+            for wish in left:
+                _decide(wish, states, until=now + self._lease)
+                for place in wish.places:
+                    states[place].extended = states[place].extended or now + self._waits / 3
+
+        def written(failed: set[SlotKey]) -> list[SlotKey]:
+            again = [wish for wish in left if failed.intersection(wish.places)]
+            for wish in left:
+                wish.done = wish.done or (wish.waits is not None and wish.waits not in failed) or wish not in again
+            left[:] = again
+            return [place for wish in again for place in wish.places]
+
+        self._change([place for wish in wishes for place in wish.places], now, decide, written)
+        waiting = [wish.waiter.lease for wish in wishes if wish.done and wish.waits and wish.waiter.queue]
+        if waiting:  # one that is lost by now was delivered again
+            self._extend(waiting)
+
+    def release(self, ends: Iterable[tuple[SlotKey, str, Claim]], now: float) -> None:
+        """Free the slots of deliveries, and give them to those who wait."""
+        gone: dict[SlotKey, list[tuple[str, Claim]]] = {}
+        for place, id, claim in ends:
+            gone.setdefault(place, []).append((id, claim))
+
+        def decide(states: States) -> None:
+            for place, state in states.items():
+                for id, claim in gone.get(place, ()):
+                    state.leave(id, claim)
+
+        self._change(gone, now, decide)
+
+    def move(self, places: Iterable[SlotKey], now: float, *, more: int = 0) -> int:
+        """Give free slots, or *more* than there are, to those who wait; return how many got one."""
+        return self._change(places, now, more=more)
+
+    def dissolve(self, place: SlotKey, now: float) -> None:
+        """Hand back all who wait at *place*, since nothing limits them any more."""
+
+        def decide(states: States) -> None:
+            for state in states.values():
+                self._release(self.waiters(state))
+                state.front, state.parts, state.back, state.holders = [], [], [], {}
+
+        self._change([place], now, decide)
+
+    def extend(self, place: SlotKey, now: float) -> None:
+        """Extend the leases of all who wait at *place*."""
+
+        def decide(states: States) -> None:
+            for state in states.values():
+                self._extend([one.lease for one in self.waiters(state, keep=True) if one.queue])
+                state.extended = now + self._waits / 3
+
+        self._change([place], now, decide)
+
+    # -- rounds
+
+    def _change(
+        self,
+        places: Iterable[SlotKey],
+        now: float,
+        decide: Callable[[States], None] = lambda _: None,
+        written: Callable[[set[SlotKey]], Iterable[SlotKey]] = list,
+        *,
+        more: int = 0,
+    ) -> int:
+        """Read, decide and write until all is written; return how many got a slot because others freed it."""
+        left, stale, count, tries = set(places), dict[SlotKey, list[Waiter]](), 0, _TRIES
+        while left and tries:
+            states = self.read(left, now)
+            for place, some in stale.items():
+                for waiter in some:
+                    states[place].leave(waiter.id, waiter.claim)
+            decide(states)
+            granted = {place: self._granted(state, now, more=more) for place, state in states.items()}
+            failed = self._write(states.values())
+            stale = {place: some for place, some in stale.items() if place in failed}
+            for place in granted.keys() - failed:
+                lost = self._release(granted[place])
+                count += len(granted[place]) - len(lost)
+                if lost:
+                    stale[place] = lost
+            left = {*written(failed), *failed, *stale}
+            tries -= bool(failed)
+        return count
+
+    def _granted(self, state: SlotState, now: float, *, more: int) -> list[Waiter]:
+        """Give the free slots of a key to those who wait, reading further parts of a long line."""
+        until, most = now + self._lease, max(state.most, len(state.holders) + more)
+        found = state.advance(until=until, most=most)
+        while state.parts and not state.front and len(state.holders) < most:
+            key = state.parts[0][0]
+            state.load(self._backend.get([key]).get(key))
+            found += state.advance(until=until, most=most)
+        return found
+
+    def _release(self, waiters: Sequence[Waiter]) -> list[Waiter]:
+        """Have messages delivered again; return those that were already, so that their slots go to the next."""
+        deliveries = [waiter.delivery for waiter in waiters if waiter.queue]
+        size, lost = self._broker.limits.max_batch, set[str]()
+        for start in range(0, len(deliveries), size):
+            some = deliveries[start : start + size]
+            lost |= {one.token for one in self._broker.settle([Release(delivery) for delivery in some])}
+        return [waiter for waiter in waiters if waiter.token in lost] if lost else []
+
+    def _extend(self, leases: Sequence[Lease]) -> None:
+        size = self._broker.limits.max_batch
+        for start in range(0, len(leases), size):
+            self._broker.extend(leases[start : start + size], lease=self._waits)
+
+    def waiters(self, state: SlotState, *, keep: bool = False) -> list[Waiter]:
+        """Return all who wait, first to last; with *keep*, let the records of a long line live on."""
+        keys = [key for key, _ in state.parts]
+        parts = self._backend.get(keys) if keys else {}
+        if parts and keep:
+            self._backend.put_same([attrs.evolve(part, ttl=PART_TTL) for part in parts.values()])
+        return [*state.front, *(one for key in keys for one in waiters_in(parts.get(key))), *state.back]
+
+    def read(self, places: Iterable[SlotKey], now: float) -> dict[SlotKey, SlotState]:
+        """Return what the records say: in one round trip, or two if a holder has to show a sign of life."""
+        wanted = {place.record: place for place in places}
+        records = self._backend.get([*wanted, *{LIMIT + place.name for place in wanted.values()}])
+        states = {place: _state(place, records) for place in wanted.values()}
+        overdue = [id for state in states.values() for id, one in state.holders.items() if one.until <= now]
+        beats = self._backend.get([beat_of(id) for id in overdue]) if overdue else {}
+        alive = {id: now + (beats[key].ttl or self._lease) for id in overdue if (key := beat_of(id)) in beats}
+        for state in states.values():
+            state.expire(now, alive)
+        return states
+
+    def _write(self, states: Iterable[SlotState]) -> set[SlotKey]:
+        """Write what has changed, and return the keys of which others wrote the record meanwhile."""
+        changed = list(states)
+        parts = {state.place: self._spilled(state) for state in changed if len(state.back) >= PART}
+        records = {state.place: record for state in changed if (record := state.written()).body != state.body}
+        done = self._backend.put_same(list(records.values())) if records else []
+        failed = {place for place, ok in zip(records, done, strict=True) if not ok}
+        gone = [key for state in changed if state.place not in failed for key in state.loaded]
+        gone += [part.key for place, some in parts.items() if place in failed for part in some]
+        if gone:
+            self._backend.delete(gone)
+        return failed
+
+    def _spilled(self, state: SlotState) -> list[Record]:
+        """Write the oldest of those at the back of a long line into records of their own."""
+        parts = [state.spill(f"{LINE}{new_id()}") for _ in range(len(state.back) // PART)]
+        self._backend.put(parts)
+        return parts
+
+
+def _decide(wish: Wish, states: States, *, until: float) -> None:
+    """Give *wish* all its slots, or let it wait for the first that is not free."""
+    id, claim = wish.waiter.id, wish.waiter.claim
+    if not wish.done:
+        wish.waits = next((place for place in wish.places if not states[place].has_room(id, claim)), None)
+    for place in wish.places:
+        if wish.waits is None:
+            holder = states[place].holders.get(id)
+            wish.granted = wish.granted or (holder is not None and holder.waiter is not None)
+            states[place].hold(id, claim, until=until)
+        elif place != wish.waits:
+            states[place].leave(id, claim)
+        elif not wish.done:
+            states[place].wait(wish.waiter)
+            states[place].task = wish.task
+
+
+def _state(place: SlotKey, records: Mapping[str, Record]) -> SlotState:
+    most = None if place.limit is None else place.limit.most
+    state = SlotState.read(records.get(place.record), place, most)
+    override = records.get(LIMIT + place.name)
+    state.most = state.most if override is None else read_most(override, state.most)
+    return state

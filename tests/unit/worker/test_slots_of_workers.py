@@ -1,0 +1,226 @@
+"""Concurrency limits in a worker: what takes a slot, and all that frees it."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from queuekit import Cancel, Queuekit, Reject, Retry, Snooze
+from queuekit.client.requirements import require
+from queuekit.clock import VirtualClock
+from queuekit.errors import CapabilityError
+from queuekit.execution.limiter import Limiter
+from queuekit.limiting.slot_store import Slots
+from queuekit.limiting.slots import SlotKey
+from queuekit.limits import Concurrency, Rate
+from queuekit.operations.admin import Admin
+from queuekit.operations.limits import free_limit, list_limits, set_limit
+from queuekit.operations.why import collect, reasons
+from queuekit.worker import Worker
+from support.waiting import PATIENCE, wait_until
+from support.working import backend_of, burst, counts, flaky_app, make_app, working
+
+
+@pytest.fixture
+def app() -> Iterator[Queuekit]:
+    """Return an app."""
+    made = make_app()
+    yield made
+    made.close()
+
+
+def held(app: Queuekit, name: str = "crm") -> tuple[int, int]:
+    """Return how many slots of a limit are held, and how many messages wait."""
+    runtime, place = app.runtime, SlotKey(name, "")
+    slots = Slots(runtime.need_backend("a test"), runtime.broker, lease=30)
+    state = slots.read([place], runtime.now())[place]
+    return len(state.holders), state.waiting
+
+
+@pytest.mark.parametrize("kind", ["threads", "coroutines"])
+def test_worker_runs_no_more_at_a_time(app: Queuekit, kind: str) -> None:
+    """Threads and coroutines: the limit counts, not the slots of the worker."""
+    inside, most, ended, lock = [0], [0], list[int](), threading.Lock()
+
+    def step(change: int) -> None:
+        with lock:
+            inside[0] += change
+            most[0] = max(most[0], inside[0])
+
+    def pay(number: int) -> None:
+        step(+1)
+        ended.append(number)
+        step(-1)
+
+    async def apay(number: int) -> None:
+        step(+1)
+        await asyncio.sleep(0)
+        ended.append(number)
+        step(-1)
+
+    task = app.task(name="pay", limits=[Concurrency(2, name="crm")])(pay if kind == "threads" else apay)
+    app.send_many([task.s(number) for number in range(20)])
+
+    burst(app)
+
+    assert sorted(ended) == list(range(20))
+    assert most[0] <= 2
+    assert held(app) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, Retry, Snooze, Reject, Cancel, SystemExit], ids=lambda kind: kind.__name__
+)
+def test_slot_is_free_however_a_run_ends(app: Queuekit, error: Any) -> None:
+    """The next starts after a failure, a retry, a snooze and all else."""
+    ended = list[int]()
+
+    @app.task(name="pay", limits=[Concurrency(1, name="crm")], retries=1, ignore_result=True)
+    def pay(number: int) -> None:
+        ended.append(number)
+        if number == 0 and ended.count(0) == 1:
+            raise error(60) if error in {Retry, Snooze} else error()
+
+    app.send_many([pay.s(0), pay.s(1)])
+    burst(app)
+
+    assert 1 in ended
+    assert held(app)[1] == 0
+
+
+def test_cancelled_message_does_not_keep_its_slot(app: Queuekit) -> None:
+    """A message that is cancelled while it waits is dropped at its turn, and the next one starts."""
+    opened, ended = threading.Event(), list[int]()
+
+    @app.task(name="pay", limits=[Concurrency(1, name="crm")])
+    def pay(number: int) -> None:
+        ended.append(number)
+        assert opened.wait(PATIENCE)
+
+    with working(app):
+        first = app.send_many([pay.s(number) for number in range(3)])
+        wait_until(lambda: held(app) == (1, 2))
+        app.cancel(next(one.id for one in first if one.id not in list_limits(app)[-1].holders))
+        opened.set()
+        wait_until(lambda: held(app) == (0, 0))
+
+    assert len(ended) == 2
+
+
+def test_worker_that_stops_frees_its_slots(app: Queuekit) -> None:
+    """Messages that it hands back do not keep slots from other workers."""
+    begun, opened = threading.Event(), threading.Event()
+
+    @app.task(name="pay", limits=[Concurrency(3, name="crm")])
+    def pay() -> None:
+        begun.set()
+        assert opened.wait(PATIENCE)
+
+    app.send_many([pay.s()] * 6)
+    with working(app) as worker:
+        assert begun.wait(PATIENCE)
+        worker.stop("a test")
+        opened.set()
+
+    assert held(app)[0] <= 3
+    burst(app)
+    assert (held(app), counts(app)) == ((0, 0), {})
+
+
+def test_operator_sees_and_changes_it(app: Queuekit) -> None:
+    """Who holds, who waits and why; another number from the next batch on; and one that starts beside the others."""
+    opened, begun = threading.Event(), list[str]()
+
+    @app.task(name="pay", limits=[Concurrency(1, name="crm")])
+    def pay(text: str) -> None:
+        begun.append(text)
+        assert opened.wait(PATIENCE)
+
+    with working(app):
+        sent = app.send_many([pay.s(text) for text in "abcde"])
+        wait_until(lambda: held(app) == (1, 4) and len(begun) == 1)
+        (view,) = list_limits(app)
+        waiting = next(one.id for one in sent if one.id not in view.holders)
+        why = reasons(collect(Admin(app), waiting))[0]
+        assert free_limit(app, "crm")
+        wait_until(lambda: len(begun) == 2)
+        set_limit(app, "crm", "4")
+        wait_until(lambda: len(begun) == 4)
+        opened.set()
+        wait_until(lambda: held(app) == (0, 0))
+
+    assert (view.limit, len(view.holders), view.waiting) == ("1", 1, 4)
+    assert why.text.startswith(f"it waits for a slot: Concurrency crm: 1 of 1 held by {view.holders[0]}, ")
+
+
+def test_limit_that_left_the_code_lets_all_go() -> None:
+    """Workers of code without the limit find the line, and end it."""
+    clock = VirtualClock()
+    app = make_app(clock=clock)
+    app.task(name="pay", limits=[Concurrency(1, name="crm")])(lambda: None)
+    app.send_many([app.tasks["pay"].s() for _ in range(5)])
+    limited = Worker(app)
+    deliveries = app.runtime.broker.receive(["default"], limit=5, wait=0, lease=30)
+    limiter = Limiter(app.runtime, app.runtime.need_backend("a test"), app.tasks)
+    runs = limited._prepared(deliveries)
+    limiter.apply(runs)
+    assert held(app) == (1, 4)
+    without = make_app(broker=app.config.broker, clock=clock)
+    without.task(name="pay")(lambda: None)
+
+    Limiter(without.runtime, without.runtime.need_backend("a test"), without.tasks).look_after(None)
+
+    assert held(app) == (0, 0)
+    assert len(app.runtime.broker.receive(["default"], limit=9, wait=0, lease=30)) == 4
+    app.close()
+    without.close()
+
+
+def test_both_kinds_of_limits_of_a_task_need_no_names() -> None:
+    """A task may have a rate and a concurrency limit, and a message needs both."""
+    app = make_app()
+    begun = list[int]()
+    task = app.task(name="pay", limits=[Concurrency(2), Rate("1/h", burst=3)])(begun.append)
+    app.send_many([task.s(number) for number in range(5)])
+
+    burst(app)
+
+    assert len(begun) == 3
+    assert counts(app) == {"delayed": 2}
+    assert held(app, "pay.concurrency") == (0, 0)
+    app.close()
+
+
+def test_costs_two_round_trips_a_batch_and_two_when_it_ends() -> None:
+    """Limits read and write once for a batch that runs, and once when it is settled."""
+    app = flaky_app()
+    task = app.task(name="pay", limits=[Concurrency(100)], ignore_result=True)(lambda: None)
+    app.send_many([task.s() for _ in range(4)])
+    wire = backend_of(app).wire
+    worker = Worker(app)
+    runs = worker._prepared(app.runtime.broker.receive(["default"], limit=9, wait=0, lease=30))
+    limiter = worker._limiter
+    assert limiter is not None
+    wire.calls.clear()
+
+    begin, late = limiter.apply(runs)
+    claimed = list(wire.calls)
+    limiter.settled([worker._executor.call(run) for run in begin])
+
+    assert (len(begin), late, claimed) == (4, [], ["get", "put"])
+    assert wire.calls[2:] == ["get", "put"]
+    app.close()
+
+
+def test_refuses_a_broker_that_ties_leases_to_a_connection(app: Queuekit) -> None:
+    """Nobody else could end the lease of a message that waits."""
+    import attrs
+
+    app.task(name="pay", limits=[Concurrency(1)])(lambda: None)
+    broker = app.runtime.broker
+    broker.capabilities = attrs.evolve(broker.capabilities, portable_leases=False)
+
+    with pytest.raises(CapabilityError, match="pay asks for Concurrency, which needs leases that any process can end"):
+        require(app.runtime, app.tasks)
