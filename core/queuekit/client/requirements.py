@@ -94,8 +94,12 @@ def _unmet_by_limits(options: TaskOptions, runtime: Runtime, *, tells_time: bool
     able = runtime.broker.capabilities
     if not able.delay:
         yield f"limits, which need delays, and {scheme}:// does not support those"
-    if any(isinstance(limit, Concurrency) for limit in options.limits) and not able.portable_leases:
+    if not any(isinstance(limit, Concurrency) for limit in options.limits):
+        return
+    if not able.portable_leases:
         yield f"Concurrency, which needs leases that any process can end, and {scheme}:// ties them to a connection"
+    if runtime.backend is not None and not runtime.backend.capabilities.scan:
+        yield "Concurrency, which needs a result backend that can list its records"
 
 
 def require(runtime: Runtime, tasks: Mapping[str, Task[..., Any]], schedules: Iterable[str] = ()) -> None:

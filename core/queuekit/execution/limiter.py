@@ -79,7 +79,8 @@ class Limiter:
         declared = [limit for task in tasks.values() for limit in task.defaults.limits]
         self.limits = bool(declared)
         """Whether a task has limits."""
-        self.has_slots = any(isinstance(limit, Concurrency) for limit in declared)
+        self._names = _slot_names(tasks)
+        self.has_slots = bool(self._names)
         """Whether a task has a concurrency limit."""
         self._ahead: float | None = None
         """Seconds by which the broker's clock is ahead of the monotonic one, as far as known."""
@@ -196,13 +197,14 @@ class Limiter:
             if place is None:
                 continue
             state = SlotState.read(record, place, None)
-            if state.waiting and self._is_removed(place, state):
-                self._slots.dissolve(place, now)
+            if place.name not in self._names:  # another app on this backend may have it, with messages elsewhere
+                if state.waiting and self._is_removed(place, state):
+                    self._slots.dissolve(place, now)
             elif state.waiting and state.extended <= now:
                 self._slots.extend(place, now)
             elif any(one.until <= now for one in state.holders.values()) or state.waiting:
                 moving.append(place)
-        if moving and self.has_slots:
+        if moving:
             self._slots.move(moving, now)
 
     def _is_removed(self, place: SlotKey, state: SlotState) -> bool:
@@ -266,6 +268,12 @@ def slot_places(task: Task[..., Any], keys: Mapping[str, str]) -> tuple[SlotKey,
     """Return the slots that a message of *task* needs, whose *keys* are known by limit."""
     limits = {limit.named(task.name): limit for limit in task.defaults.limits if isinstance(limit, Concurrency)}
     return tuple(SlotKey(name, keys[name], limit) for name, limit in limits.items() if name in keys)
+
+
+def _slot_names(tasks: Mapping[str, Task[..., Any]]) -> frozenset[str]:
+    """Return the names of the concurrency limits of *tasks*."""
+    limits = [(limit, name) for name, task in tasks.items() for limit in task.defaults.limits]
+    return frozenset(limit.named(name) for limit, name in limits if isinstance(limit, Concurrency))
 
 
 def _is_rated(run: Run) -> bool:

@@ -20,7 +20,7 @@ from queuekit.operations.limits import free_limit, list_limits, set_limit
 from queuekit.operations.why import collect, reasons
 from queuekit.worker import Worker
 from support.waiting import PATIENCE, wait_until
-from support.working import backend_of, burst, counts, flaky_app, make_app, working
+from support.working import backend_of, broker_of, burst, counts, flaky_app, make_app, working
 
 
 @pytest.fixture
@@ -176,6 +176,65 @@ def test_limit_that_left_the_code_lets_all_go() -> None:
     assert len(app.runtime.broker.receive(["default"], limit=9, wait=0, lease=30)) == 4
     app.close()
     without.close()
+
+
+def test_upkeep_leaves_the_lines_of_other_apps_alone() -> None:
+    """Another app on the same backend may have its messages on another broker."""
+    clock = VirtualClock()
+    one, other = make_app(clock=clock), make_app(clock=clock)
+    one.task(name="pay", limits=[Concurrency(1, name="crm")])(lambda: None)
+    other.task(name="else", limits=[Concurrency(1, name="db")])(lambda: None)
+    one.send_many([one.tasks["pay"].s() for _ in range(3)])
+    backend = one.runtime.need_backend("a test")
+    runs = Worker(one)._prepared(one.runtime.broker.receive(["default"], limit=5, wait=0, lease=30))
+    Limiter(one.runtime, backend, one.tasks).apply(runs)
+    clock.advance(31)
+
+    Limiter(other.runtime, backend, other.tasks).upkeep()
+    assert held(one) == (0, 2)
+    Limiter(one.runtime, backend, one.tasks).upkeep()
+
+    assert held(one) == (1, 1)
+    one.close()
+    other.close()
+
+
+def test_refuses_a_backend_that_cannot_list(app: Queuekit) -> None:
+    """Nobody would find the slots of those that died."""
+    import attrs
+
+    app.task(name="pay", limits=[Concurrency(1)])(lambda: None)
+    backend = app.runtime.need_backend("a test")
+    backend.capabilities = attrs.evolve(backend.capabilities, scan=False)
+
+    with pytest.raises(CapabilityError, match="needs a result backend that can list its records"):
+        require(app.runtime, app.tasks)
+
+
+def test_send_many_of_limited_messages_costs_what_others_cost() -> None:
+    """Keys are computed where the call is, and nothing is asked."""
+    app = flaky_app()
+    free = app.task(name="free", ignore_result=True)(lambda _tenant: None)
+    pay = app.task(name="pay", limits=[Concurrency(1), Rate("1/s")], ignore_result=True)(lambda _tenant: None)
+    calls = list[list[str]]()
+    for task in (free, pay):
+        wires = [broker_of(app).wire.calls, backend_of(app).wire.calls]
+        for wire in wires:
+            wire.clear()
+        app.send_many([task.s("a") for _ in range(3_000)])
+        calls.append([call for wire in wires for call in wire])
+
+    assert calls[0] == calls[1]
+    app.close()
+
+
+def test_eager_calls_have_no_limits() -> None:
+    """They run one after another."""
+    app = make_app(eager=True)
+    task = app.task(name="pay", limits=[Concurrency(1)])(lambda: 7)
+
+    assert [result.get() for result in app.send_many([task.s(), task.s()])] == [7, 7]
+    app.close()
 
 
 def test_both_kinds_of_limits_of_a_task_need_no_names() -> None:
