@@ -8,10 +8,13 @@ from queuekit.backend import Record
 from queuekit.client.runtime import Runtime
 from queuekit.wire.pauses import drain_key, read_drain
 
-__all__ = ["DRAINED", "Draining"]
+__all__ = ["DRAINED", "LEAST_STOP", "Draining"]
 
 DRAINED = 71
 """Exit code of a worker process that has drained: its supervisor starts no other for it."""
+
+LEAST_STOP = 3.0
+"""Seconds that a stop may take if ``worker.drain`` is shorter."""
 
 
 class Draining:

@@ -36,7 +36,7 @@ from queuekit.execution import children
 from queuekit.operations.admin import Admin
 from queuekit.wire.records import entered_mark, worker_key
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.draining import DRAINED
+from queuekit.worker.draining import DRAINED, LEAST_STOP
 from queuekit.worker.health_server import HealthServer
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
@@ -48,7 +48,6 @@ from queuekit.worker.silence import LOOK, Silence
 from queuekit.worker.silent_answers import SilentAnswers
 from queuekit.worker.stacks import StackFile, stack_memory
 from queuekit.worker.watch import DEAF
-from queuekit.worker.worker import LEAST_STOP
 
 __all__ = ["WAIT_FOR", "Supervisor"]
 

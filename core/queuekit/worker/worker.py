@@ -33,7 +33,7 @@ from queuekit.states import State
 from queuekit.wire.pauses import PAUSED, drain_key
 from queuekit.wire.records import CANCEL
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.draining import Draining
+from queuekit.worker.draining import LEAST_STOP, Draining
 from queuekit.worker.fetcher import Fetcher
 from queuekit.worker.hand_back import HandBack, RunPool
 from queuekit.worker.health import Health
@@ -65,8 +65,6 @@ __all__ = ["Worker"]
 
 _FINAL_SETTLE = 0.5
 """Least seconds to settle the remaining outcomes at the end."""
-LEAST_STOP = 3.0
-"""Seconds that a stop may take if ``drain`` is shorter."""
 _CLOSING_STEP = 0.02
 """Seconds between two looks at the bodies that still have resources open."""
 _KILLED_SOON = 1.25

@@ -87,6 +87,22 @@ except SystemExit as end:
     assert "Run tasks until told to stop." in done.stdout
 
 
+def test_supervisor_imports_nothing_that_runs_tasks() -> None:
+    """What only its processes need would cost each start their time, and each worker their memory."""
+    script = """
+import sys
+import queuekit.cli.worker
+runs = ("queuekit.execution.executor", "queuekit.worker.worker", "queuekit.worker.thread_pool", "asyncio")
+print([name for name in runs if name in sys.modules])
+"""
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=commands.environment(), capture_output=True, text=True, check=False
+    )
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
 @pytest.mark.parametrize("args", [(), ("--help",), ("-h",)], ids=["nothing", "long", "short"])
 def test_help_lists_every_command(args: tuple[str, ...], tmp_path: Path) -> None:
     """Without a command, and when asked, ``queuekit`` lists what there is and ends well."""
