@@ -48,6 +48,7 @@ COMMANDS: Mapping[str, Command] = {
     "demo": Command("Run", "Run a demonstration on real files."),
     "queues": Command("Look", "List the queues with their messages by state."),
     "workers": Command("Look", "List the workers and what each runs."),
+    "top": Command("Look", "Watch the queues, the workers and what they run."),
     "pauses": Command("Look", "List what is paused, by whom and until when."),
     "ls": Command("Look", "List the messages of a queue."),
     "why": Command("Look", "Explain why a message does not run."),
