@@ -20,7 +20,6 @@ from queuekit.errors import ConfigError, UnavailableError
 from queuekit.events import (
     EngineDown,
     MessageFacts,
-    MessagesClaimed,
     MessagesSent,
     MessagesSettled,
     SettledMessage,
@@ -73,9 +72,7 @@ def row(task: str = "t", outcome: str = "done", *, reason: str = "", duration: f
 
 
 def settle(tally: ProcessTally, *rows: SettledMessage) -> None:
-    """Let *rows* of known tasks end."""
-    known = tuple(MessageFacts(one.id, one.task, one.queue) for one in rows if one.duration is not None)
-    tally(MessagesClaimed(worker="w", messages=known))
+    """Let *rows* end; tasks that have run are known."""
     tally(MessagesSettled(worker="w", messages=rows))
 
 
@@ -425,3 +422,15 @@ def test_promtool_accepts_the_metrics() -> None:
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_registered_tasks_are_known() -> None:
+    """A task that the app declares has its name as a label before it ever runs."""
+    from queuekit_prometheus.tally import TALLY
+
+    app = Queuekit(broker=f"memory://{new_id()}", prometheus={"port": 0})
+    app.task(name="declared")(print)
+
+    app.runtime.close()
+
+    assert "declared" in TALLY.known

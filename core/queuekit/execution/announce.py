@@ -54,21 +54,36 @@ def _announce_dead(events: Events, outcome: Outcome, worker: str) -> None:
 
 def _settled(outcome: Outcome) -> SettledMessage:
     delivery, run = outcome.delivery, outcome.run
-    envelope, reason = delivery.envelope, outcome.settlement.reason if type(outcome.settlement) is Dead else ""
+    envelope, settlement = delivery.envelope, outcome.settlement
     task, duration, waited = "", None, None
     if run is None:
         task = outline(envelope).task
     else:
         task, started = run.message.task, run.started
         if started is not None:
-            duration = max(0.0, run.ended - started) if run.ended else None
+            ended = run.ended
+            if ended:
+                duration = ended - started if ended > started else 0.0
             waited = _waited(run, started)
+    reason = settlement.reason if type(settlement) is Dead else ""
     facts = (envelope.id, task, envelope.queue, envelope.attempt, outcome.status, reason, duration, waited)
-    return tuple.__new__(SettledMessage, facts)  # half the time of its constructor, for every message
+    return _new(SettledMessage, facts)  # half the time of its constructor, for every message
 
 
 def _waited(run: Run, started: float) -> float | None:
     """Return the seconds from when the attempt was due until its body started."""
-    delivery = run.delivery
-    due = None if delivery.envelope.generation else due_moment(delivery, run.message)
-    return None if due is None else max(0.0, delivery.claimed_at + started - run.received - due)
+    delivery, message = run.delivery, run.message
+    envelope = delivery.envelope
+    if envelope.generation:
+        return None
+    if envelope.attempt or envelope.delay or envelope.not_before or message.delay:
+        due = due_moment(delivery, message)
+    else:
+        due = delivery.sent_at  # as due_moment() says of most messages
+    if due is None:
+        return None
+    waited = delivery.claimed_at + started - run.received - due
+    return max(0.0, waited)
+
+
+_new = tuple.__new__

@@ -11,6 +11,8 @@ from queuekit_prometheus.options import PrometheusOptions, options_of
 
 queuekit_api = (1, 1)
 
+_tasks: set[str] = set()
+"""Names of all tasks that this process knows."""
 _open: dict[int, Any] = {}
 """What serves the metrics of a supervisor or of one of its processes, by id of its app."""
 
@@ -22,6 +24,12 @@ def queuekit_config_sections() -> Iterable[ConfigSection]:
 
 
 @hookimpl
+def queuekit_task_registered(task: Any) -> None:
+    """Learn the name of a task, which is a label; what messages name is not."""
+    _tasks.add(task.name)
+
+
+@hookimpl
 def queuekit_subscribers(config: Any) -> Iterable[SubscriberSpec]:
     """Count events, if anybody may ask for the metrics."""
     options = options_of(config)
@@ -29,6 +37,7 @@ def queuekit_subscribers(config: Any) -> Iterable[SubscriberSpec]:
         return []
     from queuekit_prometheus.tally import TALLY
 
+    TALLY.known = _tasks
     if options.register:
         from queuekit_prometheus.registry import register_once
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from bisect import bisect_left
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from operator import itemgetter
 from typing import Any
 
 from queuekit.events import (
     DeadLettersDropped,
     EngineDown,
-    MessagesClaimed,
     MessagesSent,
     MessagesSettled,
+    SettledMessage,
     TickFailed,
     TickSent,
     TickSkipped,
@@ -30,6 +31,10 @@ OTHER = "other"
 """Label of tasks and queues that are not known here, or too many."""
 _MOST = 1_000
 """Most pairs of queue and task; more are counted as ``other``."""
+
+_MOST_KEPT = 2_000
+"""Most deliveries to keep until they are counted together."""
+_OUTCOME, _REASON = itemgetter(4), itemgetter(5)
 
 Key = tuple[str, ...]
 """Name of a series, then its labels; the last part of a bucket is its number."""
@@ -53,7 +58,10 @@ class ProcessTally:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._cells: dict[tuple[str, str], _Cell] = {}
-        self._known: set[str] = set()
+        self.known: set[str] = set()
+        """Names of the tasks of this process; a message can invent others."""
+        self._kept: list[SettledMessage] = []
+        """Deliveries that are not counted yet."""
         self._plain: Counter[Key] = Counter()
         self._late = [0] * (len(BOUNDS) + 1)
         self._late_sum = 0.0
@@ -61,7 +69,6 @@ class ProcessTally:
         """Returns how busy the worker of this process is, by state."""
         self.listeners: dict[type, Callable[[Any], None]] = {
             MessagesSent: self._sent,
-            MessagesClaimed: self._claimed,
             MessagesSettled: self._settled,
             DeadLettersDropped: lambda event: self._add(("dropped", event.queue, event.reason), event.count),
             EngineDown: self._down,
@@ -82,29 +89,33 @@ class ProcessTally:
         with self._lock:
             self._plain[key] += count
 
-    def _claimed(self, event: MessagesClaimed) -> None:
-        """Learn the names of tasks: only what a worker knows is claimed, so no message can invent one."""
-        fresh = {message.task for message in event.messages} - self._known
-        if fresh:
-            self._known |= fresh
-
     def _settled(self, event: MessagesSettled) -> None:
-        cells = self._cells
+        """Keep the deliveries; many are counted in a fourth of the time that each by itself takes."""
         with self._lock:
-            for _, task, queue, _, outcome, reason, duration, waited in event.messages:
-                cell = cells.get((queue, task)) or self._cell(queue, task)
-                cell.outcomes[outcome] = cell.outcomes.get(outcome, 0) + 1
-                if reason:
-                    cell.dead[reason] = cell.dead.get(reason, 0) + 1
-                if duration is not None:
-                    cell.runs[bisect_left(BOUNDS, duration)] += 1
-                    cell.runs_sum += duration
-                    if waited is not None:
-                        cell.waits[bisect_left(BOUNDS, waited)] += 1
-                        cell.waits_sum += waited
+            self._kept += event.messages
+            if len(self._kept) >= _MOST_KEPT:
+                self._count()
+
+    def _count(self) -> None:
+        """Count the deliveries that are kept; the caller holds the lock."""
+        kept, self._kept = self._kept, []
+        by_cell: defaultdict[tuple[str, str], list[SettledMessage]] = defaultdict(list)
+        for row in kept:
+            by_cell[row[2], row[1]].append(row)
+        for (queue, task), rows in by_cell.items():
+            ran = [row for row in rows if row[6] is not None]
+            if ran:
+                self.known.add(task)  # also one that is core's own
+            cell = self._cells.get((queue, task)) or self._cell(queue, task)
+            for outcome, count in Counter(map(_OUTCOME, rows)).items():
+                cell.outcomes[outcome] = cell.outcomes.get(outcome, 0) + count
+            for reason, count in Counter(filter(None, map(_REASON, rows))).items():
+                cell.dead[reason] = cell.dead.get(reason, 0) + count
+            cell.runs_sum += _spread([row[6] for row in ran], cell.runs)
+            cell.waits_sum += _spread([row[7] for row in ran if row[7] is not None], cell.waits)
 
     def _cell(self, queue: str, task: str) -> _Cell:
-        if task not in self._known:
+        if task not in self.known:
             task = OTHER
         if len(self._cells) >= _MOST:
             queue = task = OTHER
@@ -129,6 +140,7 @@ class ProcessTally:
     def snapshot(self) -> Counter[Key]:
         """Return all numbers, by series and labels."""
         with self._lock:
+            self._count()
             found: Counter[Key] = Counter(self._plain)
             for (queue, task), cell in self._cells.items():
                 found.update({("tasks", queue, task, name): count for name, count in cell.outcomes.items()})
@@ -138,6 +150,18 @@ class ProcessTally:
             _histogram(found, ("late",), self._late, self._late_sum)
         found.update({("load", state): count for state, count in self.load().items()})
         return found
+
+
+def _spread(values: list[Any], buckets: list[int]) -> float:
+    """Add the numbers of *values* to *buckets*, by :data:`BOUNDS`; return the sum of *values*."""
+    values.sort()
+    below = 0
+    for place, bound in enumerate(BOUNDS):
+        upto = bisect_right(values, bound, lo=below)
+        buckets[place] += upto - below
+        below = upto
+    buckets[-1] += len(values) - below
+    return float(sum(values))
 
 
 def _histogram(found: Counter[Key], key: Key, buckets: Iterable[int], total: float) -> None:
