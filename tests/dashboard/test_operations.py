@@ -7,6 +7,9 @@ import pytest
 
 from queuekit import Queuekit, chain, every, group
 from queuekit.backend import Record
+from queuekit.limiting.slot_store import Slots, Wish
+from queuekit.limiting.slots import SlotKey, Waiter
+from queuekit.limits import Concurrency
 from queuekit.operations.admin import Admin
 from queuekit.operations.limits import list_limits
 from queuekit.wire.pauses import drain_key
@@ -87,6 +90,21 @@ def test_schedule_is_shown_run_and_paused(app: Queuekit) -> None:
     ]
 
 
+def test_slots_that_are_held_and_those_who_wait_are_shown(app: Queuekit) -> None:
+    """Of a concurrency limit; the first who waits can be let in."""
+    with app.limit("crm", key="acme", most=1):
+        place, runtime = SlotKey("crm", "acme", Concurrency(1)), app.runtime
+        slots = Slots(runtime.need_backend("a test"), runtime.broker, lease=30)
+        slots.acquire([Wish(Waiter("", "other", "", 1), (place,))], runtime.now())
+        browser = browser_on(app)
+
+        page = browser.get("/limits").words
+        browser.post("/limit/free", page="/limits", name="crm", key="acme")
+
+        assert "1 1 when a slot is free" in page
+        assert [(len(view.holders), view.waiting) for view in list_limits(app) if view.name == "crm"] == [(2, 0)]
+
+
 def test_limits_are_set_and_given_back(app: Queuekit) -> None:
     """A limit gets other numbers, with who set them, and those of the code again."""
     browser = browser_on(app)
@@ -97,7 +115,7 @@ def test_limits_are_set_and_given_back(app: Queuekit) -> None:
     browser.post("/limit/unset", page="/limits", name="api")
 
     assert (view.limit, view.burst, view.set_by) == ("5/s", 3, "ann")
-    assert re.search(r"api \S 5/s 3 ann at once", page)
+    assert re.search(r"api \S 5/s 3 ann 0 0 at once", page)
     assert [view.set_by for view in list_limits(app)] == [""]
 
 
