@@ -783,7 +783,7 @@ def _handle(sent: Sent, source: Results) -> Result[Any]:
     """
     if sent.rejected:
         _raise_conflict([sent])
-    return Result(sent.id, source, stored=sent.stored, duplicate=sent.duplicate)
+    return Result(sent.id, source, stored=sent.stored, duplicate=sent.duplicate, merged=sent.merged)
 
 
 def _raise_conflict(sent: Sequence[Sent]) -> None:

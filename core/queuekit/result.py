@@ -79,14 +79,18 @@ class Result(Generic[R_co]):
         source: Where it looks things up.
         stored: Whether the outcome is stored at all.
         duplicate: Whether the unique key was taken: then this is a handle on the message that holds the key.
+        merged: Whether that message has taken in the arguments of the call, and runs with them or with newer ones.
     """
 
-    __slots__ = ("_source", "duplicate", "id", "stored")
+    __slots__ = ("_source", "duplicate", "id", "merged", "stored")
 
-    def __init__(self, id: str, source: ResultSource, *, stored: bool = True, duplicate: bool = False) -> None:
+    def __init__(
+        self, id: str, source: ResultSource, *, stored: bool = True, duplicate: bool = False, merged: bool = False
+    ) -> None:
         self.id = id if type(id) is str else check_id(id)
         self.stored = stored
         self.duplicate = duplicate
+        self.merged = merged
         self._source = source
 
     def __repr__(self) -> str:

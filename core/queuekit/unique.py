@@ -10,7 +10,7 @@ import attrs
 
 __all__ = ["Conflict", "UniqueKey"]
 
-Conflict = Literal["skip", "raise"]
+Conflict = Literal["skip", "raise", "latest", "debounce"]
 """What a send does whose key is held; see :class:`UniqueKey`."""
 
 
@@ -30,7 +30,14 @@ class UniqueKey:
         ttl: Seconds, or text such as ``"1h"``, after which the key is free in any case.
         on_conflict: What a send does whose key is held. ``"skip"`` sends nothing and returns the handle of the message
             that holds the key, with ``duplicate`` true. ``"raise"`` raises
-            :class:`~queuekit.errors.UniqueConflictError`, which names that message.
+            :class:`~queuekit.errors.UniqueConflictError`, which names that message. ``"latest"`` lets at most one
+            message run and one wait, and gives the one that waits the arguments of the newest call. ``"debounce"``
+            starts one message with the arguments of the last call, once no call has come for ``quiet``. With the last
+            two, the handle is that of the message which takes the call in, ``until`` is ``"done"``, and the key needs a
+            result backend.
+        quiet: Seconds, or text, without a call after which a debounced message starts.
+        max_wait: Seconds, or text, after the first call at which a debounced message starts in any case; default: ten
+            times ``quiet``.
     """
 
     key: str | None = None
@@ -38,3 +45,10 @@ class UniqueKey:
     until: Literal["start", "done", "ttl"] = "done"
     ttl: float | str | timedelta = 86_400.0
     on_conflict: Conflict = "skip"
+    quiet: float | str | timedelta | None = None
+    max_wait: float | str | timedelta | None = None
+
+    @property
+    def merges(self) -> bool:
+        """Whether a message that waits takes in the arguments of newer calls."""
+        return self.on_conflict in ("latest", "debounce")

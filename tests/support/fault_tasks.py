@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from queuekit import Context, Queuekit, Snooze
+from queuekit import Context, Queuekit, Snooze, UniqueKey
 from queuekit.control import Cancel, TaskTimeout
 from queuekit.retry import Fixed
 from support.ledger import write_down
@@ -64,6 +64,14 @@ def hold(ctx: Context, gate: str) -> str:
     _wait_for(gate, ctx)
     write_down("told" if ctx.cancelled else "end", ctx.id)
     return ctx.id
+
+
+@app.task(unique=UniqueKey(key="newest", on_conflict="latest"))
+def newest(gate: str, n: int) -> int:
+    """Run until the file *gate* is there; calls during that run become one more."""
+    write_down("begin", f"run-{n}")
+    _wait_for(gate)
+    return n
 
 
 @app.task

@@ -5,7 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from queuekit import Queuekit, Signature
+import attrs
+
+from queuekit import Queuekit, Signature, UniqueKey
 from queuekit.backend import Record
 from queuekit.broker import Delivery, Release, Replace
 from queuekit.envelope import Envelope
@@ -17,6 +19,7 @@ from queuekit.limits import Concurrency
 from queuekit.operations.admin import Admin
 from queuekit.operations.pauses import pause
 from queuekit.operations.why import collect, reasons
+from queuekit.wire.merges import MERGE, Running, read_state
 from queuekit.wire.presence import TTL
 from queuekit.wire.records import Cancellation, cancel_mark, pending, worker_key
 from support.waiting import wait_until
@@ -131,6 +134,21 @@ def _held_unique(scene: Scene) -> str:
     return id
 
 
+def _debounced(scene: Scene) -> str:
+    return scene.send(unique=UniqueKey(key=scene.queue, on_conflict="debounce", quiet=3600.0))
+
+
+def _latest(scene: Scene) -> str:
+    id = scene.send(unique=UniqueKey(key=scene.queue, on_conflict="latest"))
+    merge = scene.app.info(id).merge
+    assert merge is not None
+    (record,) = scene.backend.get([MERGE + merge.key]).values()
+    running = Running(id="holder", queue=scene.queue, since=time.time())
+    state = attrs.evolve(read_state(record), running=running)
+    assert scene.backend.put_same([state.record(merge, time.time())]) == [True]
+    return id
+
+
 def _draining(scene: Scene) -> str:
     scene.present(draining=True)
     return scene.send()
@@ -187,6 +205,8 @@ WAYS: dict[str, Callable[[Scene], str]] = {
     "no_slot": _no_slot,
     "limited": _limited,
     "held_unique": _held_unique,
+    "latest": _latest,
+    "debounced": _debounced,
     "no_worker": Scene.send,
     "workers_draining": _draining,
     "held_back": _held_back,

@@ -13,7 +13,7 @@ from queuekit.workflows.results import ChainResult, ChordResult, GroupResult
 MOST_NAMES = 30
 APP = Queuekit(broker="memory://")
 SOURCE: Any = None
-RESULT = "acancel aget ainfo aprogress cancel done duplicate forget get id info progress state stored"
+RESULT = "acancel aget ainfo aprogress cancel done duplicate forget get id info merged progress state stored"
 OBJECTS: dict[str, tuple[object, str]] = {
     "app": (
         APP,

@@ -111,7 +111,8 @@ def command(
         options["broker"] = _service_options(service)
     result = _sent(chosen, task, arguments, options)
     if result.duplicate:
-        session.say(f"not sent: {result.id} holds its unique key")
+        taken = f"{result.id} waits, and runs with these arguments instead of its own"
+        session.say(taken if result.merged else f"not sent: {result.id} holds its unique key")
     queue = options["queue"] or chosen.defaults.queue or app.config.default_queue
     if not wait:
         if not result.duplicate:

@@ -19,6 +19,7 @@ from queuekit.retry import LONGEST, MOST_RETRIES, Backoff, policy_from_dict
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.values import quick_frozen, quickly
+from queuekit.wire.merges import Merge, read_merge
 from queuekit.wire.position import Gather, Position, read_gather, read_position
 from queuekit.wire.signing import Signing
 
@@ -75,6 +76,8 @@ class Message:
     """The group whose results are its last argument."""
     limits: dict[str, str] | None = None
     """Its keys by the names of the limits of its task; ``None`` if the sender did not know the task."""
+    merge: Merge | None = None
+    """Its unique key, if that lets the newest arguments win."""
     each: bool = False
     """Whether its single argument is a list of argument lists, run one after the other."""
     source: tuple[Serializer, bytes, int] | None = attrs.field(default=None, eq=False, repr=False)
@@ -127,6 +130,7 @@ def encode(
     link: Position | None = None,
     gather: Gather | None = None,
     limits: Mapping[str, str] | None = None,
+    merge: Merge | None = None,
 ) -> bytes:
     """Return the body for *signature*.
 
@@ -139,6 +143,7 @@ def encode(
         link: Its position in a workflow.
         gather: The group whose results it receives.
         limits: Its keys by the names of the limits of its task.
+        merge: Its unique key, if that lets the newest arguments win.
 
     Raises:
         EncodeError: An argument cannot be written; names the task, the argument and the path inside it.
@@ -158,12 +163,13 @@ def encode(
     except EncodeError as error:
         raise _blame(signature, serializer, parameters, error) from error
     content_type = serializer.content_type
-    if parent is None and link is None and gather is None and limits is None and _is_usual(signature):
+    usual = parent is None and link is None and gather is None and limits is None and merge is None
+    if usual and _is_usual(signature):
         # Written by hand, since it is cheaper: names need no escaping in JSON, and a delay is a finite float.
         later = "" if signature.delay is None else f',"delay":{signature.delay!r}'
         return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"{later}}}\n'.encode() + data
     places: dict[str, Any] = {"parent": parent, "flow": link and link.header(), "gather": gather, "lim": limits}
-    places["each"] = signature.each or None
+    places["each"], places["merge"] = signature.each or None, merge and merge.header()
     return _head(signature, id, content_type, places) + data
 
 
@@ -359,6 +365,7 @@ def _options(header: dict[str, Any]) -> dict[str, Any]:
         options["retry"] = policy_from_dict(options["retry"])
     options["link"], options["gather"] = read_position(header.get("flow")), read_gather(header.get("gather"))
     options["each"], options["limits"] = header.get("each") is True, _limits(header.get("lim"))
+    options["merge"] = read_merge(header.get("merge"))
     return options
 
 

@@ -11,6 +11,7 @@ from queuekit.envelope import DEFAULT_PRIORITY
 from queuekit.errors import CapabilityError, QueuekitError
 from queuekit.limits import Concurrency
 from queuekit.tasks.task import Task, TaskOptions
+from queuekit.unique import UniqueKey
 
 __all__ = ["require", "require_shared", "unmet_requirements"]
 
@@ -72,15 +73,32 @@ def _unmet_service_options(runtime: Runtime, name: str, given: Mapping[str, Any]
 def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) -> Iterator[str]:
     """Yield the options of a task that the engines do not support, each with the reason."""
     able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
-    wanted = {"unique": bool(options.unique), "priority": options.priority not in (None, DEFAULT_PRIORITY)}
+    merging = isinstance(options.unique, UniqueKey) and options.unique.merges
+    wanted = {
+        "unique": bool(options.unique) and not merging,
+        "priority": options.priority not in (None, DEFAULT_PRIORITY),
+    }
     for option, wish in wanted.items():
         if wish and not getattr(able, option):
             yield f"{option}, which {scheme}:// does not support"
     if options.expires is not None and not tells_time:
         yield f"expires, but neither {scheme}:// nor the result backend has a clock"
     yield from _unmet_by_limits(options, runtime, tells_time=tells_time)
+    if isinstance(options.unique, UniqueKey) and merging:
+        yield from _unmet_by_merging(options, options.unique.on_conflict, runtime)
     if options.track and runtime.backend is None:
         yield "track, which needs a result backend"
+
+
+def _unmet_by_merging(options: TaskOptions, conflict: str, runtime: Runtime) -> Iterator[str]:
+    """Yield why the engines cannot let the newest arguments of a unique key win."""
+    what = f'on_conflict="{conflict}", which'
+    if runtime.backend is None:
+        yield f"{what} needs a result backend"
+    if not runtime.broker.capabilities.delay:
+        yield f"{what} needs delays, and {runtime.broker_url.scheme}:// does not support those"
+    if conflict == "latest" and options.ack == "early":
+        yield f'{what} needs ack="late": else nobody knows that a message has ended when its worker dies'
 
 
 def _unmet_by_limits(options: TaskOptions, runtime: Runtime, *, tells_time: bool) -> Iterator[str]:

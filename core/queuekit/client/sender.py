@@ -15,6 +15,7 @@ import attrs
 from queuekit.backend import Condition, Record
 from queuekit.broker import CommitItem
 from queuekit.client.codec import encode, signing_encoder
+from queuekit.client.merging import Mergeable, Merging
 from queuekit.client.runtime import Runtime
 from queuekit.client.service_options import ServiceOptions
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
@@ -35,6 +36,8 @@ from queuekit.trace import carries, trace_headers
 from queuekit.unique import UniqueKey
 from queuekit.values import quick_frozen, quickly
 from queuekit.wire.batches import in_batches
+from queuekit.wire.call_options import OptionError
+from queuekit.wire.merges import Merge, merge_key
 from queuekit.wire.position import Gather, Position, is_own
 from queuekit.wire.records import pending
 
@@ -62,8 +65,16 @@ class Sent:
     stored: bool
     """Whether its outcome will be stored."""
     duplicate: bool = False
+    merged: ClassVar[bool] = False
+    """Whether the message with the id has taken in the arguments of the call."""
     rejected: ClassVar[bool] = False
     """Whether the caller is to get an error, since another message holds its unique key."""
+
+
+class _Merged(Sent):
+    """The outcome of sending a signature that a waiting message has taken in."""
+
+    merged: ClassVar[bool] = True
 
 
 class _Rejected(Sent):
@@ -90,6 +101,13 @@ class _WatchedMessage(PreparedMessage):
 @quick_frozen
 class _KeyedMessage(_WatchedMessage):
     """One that is not to be sent if another message holds its unique key, and whose caller is to get an error then."""
+
+
+@quick_frozen
+class _MergingMessage(_WatchedMessage):
+    """One that a waiting message of its key may take in. Its envelope is sent only if none does."""
+
+    call: Mergeable
 
 
 _envelope, _item, _sent = quickly(Envelope), quickly(CommitItem), quickly(Sent)
@@ -212,10 +230,12 @@ class Sending:
             ArgumentsError: With ``check_types``, an argument is not what its annotation says.
         """
         signature, task = self._ready(signature, is_new=parent is None, awaited=awaited)
-        id = signature.id or new_id()
+        id, options = signature.id or new_id(), resolve(signature, task)
         limits = None if task is None or not task.defaults.limits else keys_at_send(signature, task)
+        follows = parent is not None or link is not None or gather is not None
+        merge = None if follows else self._merge_of(options.unique, signature)
 
-        def write(signature: Signature[Any]) -> bytes:
+        def write(signature: Signature[Any], id: str = id) -> bytes:
             return self._encode(
                 signature,
                 id=id,
@@ -225,6 +245,7 @@ class Sending:
                 link=link,
                 gather=gather,
                 limits=limits,
+                merge=merge,
             )
 
         try:
@@ -234,13 +255,54 @@ class Sending:
         if not body:  # outside of the handler, so that an error has no other one as its context
             signature = signature if task is None else plain_call(signature, task, self._serializer.dumps)
             body = write(signature)
-        options = resolve(signature, task)
         envelope = self._envelope(signature, options, id, body)
         record = None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
+        if merge is not None:
+            return self._mergeable(merge, envelope, signature, partial(write, signature), stores=record is not None)
         if envelope.unique is not None and parent is None and _raises(options.unique):
             return _KeyedMessage(envelope, record, signature)
         watched = self._after or self._around or self._events.wants_sends
         return _WatchedMessage(envelope, record, signature) if watched else PreparedMessage(envelope, record)
+
+    def _merge_of(self, unique: object, signature: Signature[Any]) -> Merge | None:
+        """Return the key of a call that lets the newest arguments win; ``None`` if it has none."""
+        if not isinstance(unique, UniqueKey) or not unique.merges:
+            return None
+        mode: Any = unique.on_conflict
+        what = f'{signature.task} asks for on_conflict="{unique.on_conflict}"'
+        if self._runtime.backend is None:
+            raise CapabilityError(f"{what}, which needs a result backend", fix="Set a backend, or leave it out")
+        if unique.on_conflict == "debounce" and (signature.delay or signature.eta):
+            raise OptionError(f"{what}, which delays it, and for a delay", fix="Leave out delay and eta")
+        key, ttl = self._key(unique, signature), float(str(unique.ttl))
+        return None if key is None else Merge(mode=mode, key=merge_key(mode, key), ttl=ttl)
+
+    def _mergeable(
+        self,
+        merge: Merge,
+        envelope: Envelope,
+        signature: Signature[Any],
+        body_as: Callable[..., bytes],
+        *,
+        stores: bool,
+    ) -> PreparedMessage:
+        """Return a message that a waiting one may take in, and its PENDING record."""
+        unique: Any = resolve(signature, self._tasks.get(signature.task)).unique
+        delay = max(envelope.delay, (envelope.not_before or 0.0) - self.now() if envelope.not_before else 0.0)
+        delay = unique.quiet or delay
+        envelope = attrs.evolve(envelope, delay=delay, not_before=None, unique=Unique(key=merge.key, ttl=merge.ttl))
+        record = self._pending(envelope, signature.task, merge) if stores else None
+        call = Mergeable(
+            merge=merge,
+            task=signature.task,
+            envelope=envelope,
+            body_as=lambda id: body_as(id=id),
+            own_id=signature.id is not None,
+            delay=delay,
+            max_wait=unique.max_wait,
+            record=record,
+        )
+        return _MergingMessage(envelope, record, signature, call)
 
     def _ready(
         self, signature: Signature[Any], *, is_new: bool, awaited: bool
@@ -257,6 +319,7 @@ class Sending:
             signature = attrs.evolve(signature, on_unknown=task.defaults.on_unknown)
         if signature.on_success or signature.on_error:
             self.check_service_options(signature)
+            self._check_follow_ups(signature if is_new else None)
         if self._checks_types and task is not None and is_new and not signature.each:
             task.parameters.all_types.check(signature.args, signature.kwargs)
         return signature, task
@@ -272,6 +335,25 @@ class Sending:
     def check_service_options(self, signature: Signature[Any]) -> None:
         """Raise if *signature*, or a follow-up of it, has options that the broker's service does not know."""
         self._service.check(signature)
+
+    def _check_follow_ups(self, signature: Signature[Any] | None) -> None:
+        if signature is not None:
+            for link in (*signature.on_success, *signature.on_error):
+                self.check_follow_up(link)
+
+    def check_follow_up(self, signature: Signature[Any]) -> None:
+        """Raise if *signature*, a follow-up or a part of a workflow, could be taken in by another message.
+
+        Raises:
+            OptionError: It could: what follows it would then follow another call.
+        """
+        unique = resolve(signature, self._tasks.get(signature.task)).unique
+        if isinstance(unique, UniqueKey) and unique.merges:
+            raise OptionError(
+                f'{signature.task} asks for on_conflict="{unique.on_conflict}", which no follow-up and no part of a '
+                "workflow can have",
+                fix="Send it in the body of a task, or set unique=False for this call",
+            )
 
     def _with_service_options(self, signature: Signature[Any]) -> Signature[Any]:
         """Return *signature* with all options of the broker's service that its message carries."""
@@ -314,7 +396,7 @@ class Sending:
         longest = self._runtime.broker.limits.max_delay
         if longest is None:
             return delay, eta
-        now = self._now()
+        now = self.now()
         moment = max(now + delay, eta or 0.0)
         left = moment - now
         return (delay, None) if left <= longest and eta is None else (max(0.0, min(left, longest)), moment)
@@ -322,9 +404,9 @@ class Sending:
     def _moment(self, expires: datetime | float | None) -> float | None:
         if expires is None:
             return None
-        return expires.timestamp() if isinstance(expires, datetime) else self._now() + expires
+        return expires.timestamp() if isinstance(expires, datetime) else self.now() + expires
 
-    def _now(self) -> float:
+    def now(self) -> float:
         """Return UTC epoch seconds on the engine's clock, read once a minute, since ours may be wrong (QK11)."""
         at = self._runtime.clock.monotonic()
         reported, since = self._reported
@@ -345,22 +427,22 @@ class Sending:
 
     def _unique(self, unique: UniqueKey | Unique | Literal[True] | str, signature: Signature[Any]) -> Unique | None:
         """Return the key: as given, or derived from task and arguments; ``None`` if those give none."""
-        task, dumps = self._tasks.get(signature.task), self._runtime.serializer.dumps
-        if unique is True:
-            return Unique(key=key_of(signature, task, dumps))
         if isinstance(unique, UniqueKey):
-            text = unique.key if unique.by is None else key_by(unique.by, signature, task, dumps)
-            if text is None:
-                return None
+            text = None if unique.merges else self._key(unique, signature)
             ttl: Any = unique.ttl  # in seconds, since the option was checked
-            unique = Unique(key=text, until=unique.until, ttl=ttl)
+            return None if text is None else Unique(key=text, until=unique.until, ttl=ttl)
+        if unique is True:
+            return Unique(key=key_of(signature, self._tasks.get(signature.task), self._runtime.serializer.dumps))
         key = unique if isinstance(unique, Unique) else Unique(key=unique)
-        try:
-            key.key.encode()
-        except UnicodeEncodeError as error:
-            text = f"the unique key of {signature.task} is not valid UTF-8: {key.key!r}"
-            raise EncodeError(text) from error
+        _check_text(key.key, signature)
         return key
+
+    def _key(self, unique: UniqueKey, signature: Signature[Any]) -> str | None:
+        """Return the text of a key; ``None`` if the arguments give none."""
+        if unique.by is None:
+            _check_text(unique.key or "", signature)
+            return unique.key
+        return key_by(unique.by, signature, self._tasks.get(signature.task), self._runtime.serializer.dumps)
 
     def _reject(self, task: str, **asked: Any) -> None:
         """Raise if the broker does not support an option; name task and option."""
@@ -392,14 +474,16 @@ class Sending:
                     fix="Use a result backend with a clock, e.g. redis://, or leave the option out",
                 )
 
-    def _pending(self, envelope: Envelope, task: str) -> Record:
+    def _pending(self, envelope: Envelope, task: str, merge: Merge | None = None) -> Record:
         now, ttl = self._time(), self._ttl
         delay = envelope.delay
         if envelope.not_before is not None:
-            delay = max(0.0, delay, envelope.not_before - self._now())
-        if delay <= 0:
+            delay = max(0.0, delay, envelope.not_before - self.now())
+        if delay <= 0 and merge is None:
             return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
-        return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl + delay, at=now, due=now + delay)
+        return pending(
+            id=envelope.id, task=task, queue=envelope.queue, ttl=ttl + delay, at=now, due=now + delay, merge=merge
+        )
 
     def _send_batch(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Send one batch, within ``send_timeout``."""
@@ -459,12 +543,30 @@ class Sending:
     def _store_in_turn(self, ready: Sequence[PreparedMessage], ahead: Sequence[Record]) -> list[Sent]:
         """Store one batch, the messages before their records."""
         self._put(ahead)
+        if _any_unique(ready) and any(isinstance(one, _MergingMessage) for one in ready):
+            return self._store_merged(ready)
         envelopes = [one.envelope for one in ready]
         holders = self.patiently(lambda: self._runtime.broker.send(envelopes))
         self._put(
             [one.record for one, holder in zip(ready, holders, strict=True) if one.record and holder == one.envelope.id]
         )
         return [_stored(one, holder) for one, holder in zip(ready, holders, strict=True)]
+
+    def _store_merged(self, ready: Sequence[PreparedMessage]) -> list[Sent]:
+        """Store one batch in which waiting messages may take in some calls."""
+        others = [one for one in ready if not isinstance(one, _MergingMessage)]
+        stored = iter(self._store_in_turn(others, ()) if others else ())
+        merging = Merging(self._runtime, now=self.now, patiently=self.patiently)
+        merged = iter(merging.send([one.call for one in ready if isinstance(one, _MergingMessage)]))
+        sent: list[Sent] = []
+        for one in ready:
+            if isinstance(one, _MergingMessage):
+                call = next(merged)
+                kind = Sent if call.is_new else _Merged
+                sent.append(kind(id=call.id, stored=one.record is not None, duplicate=not call.is_new))
+            else:
+                sent.append(next(stored))
+        return sent
 
     def _put(self, records: Sequence[Record]) -> None:
         backend = self._runtime.backend
@@ -508,6 +610,13 @@ def _stored(one: PreparedMessage, holder: str) -> Sent:
     duplicate = holder != one.envelope.id
     kind = _Rejected if duplicate and isinstance(one, _KeyedMessage) else Sent
     return kind(id=holder, stored=one.record is not None, duplicate=duplicate)
+
+
+def _check_text(key: str, signature: Signature[Any]) -> None:
+    try:
+        key.encode()
+    except UnicodeEncodeError as error:
+        raise EncodeError(f"the unique key of {signature.task} is not valid UTF-8: {key!r}") from error
 
 
 def _raises(unique: UniqueKey | Unique | bool | str | None) -> bool:  # noqa: FBT001 - the option of a call

@@ -13,6 +13,7 @@ from queuekit.broker import Dead, Retry
 from queuekit.client.runtime import Runtime
 from queuekit.envelope import Envelope
 from queuekit.execution.lost_groups import arrivals, has_markers
+from queuekit.execution.merging import close, finish
 from queuekit.execution.outcome import Outcome
 from queuekit.execution.unique_follow_ups import take_keys
 from queuekit.wire.batches import fitting, in_batches
@@ -46,6 +47,14 @@ def write(runtime: Runtime, batch: Sequence[Outcome], *, lose: Lose) -> list[Out
     Raises:
         UnavailableError: An engine does not answer; the same batch may be written again.
     """
+    endings = close(runtime, batch)
+    lost = _write(runtime, batch, lose)
+    if endings:
+        finish(runtime, endings, lost)
+    return lost
+
+
+def _write(runtime: Runtime, batch: Sequence[Outcome], lose: Lose) -> list[Outcome]:
     take_keys(runtime, [outcome for outcome in batch if outcome.sends and any(one.unique for one in outcome.sends)])
     if not runtime.shared:
         return _write_in_order(runtime, batch, lose)

@@ -23,6 +23,7 @@ from queuekit.config.settings import NO_BACKEND, Config
 from queuekit.execution.announce import announce_claimed, announce_settled
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
+from queuekit.execution.merging import Merger
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.outcome_hooks import OutcomeHooks
 from queuekit.execution.workflow_advance import WorkflowAdvancer
@@ -83,6 +84,7 @@ class EagerSending(Sending):
         super().__init__(runtime, tasks)
         self.joins = False  # a send runs its task
         self._executor = Executor(runtime, tasks, self, worker="eager", variables=_variables)
+        self._merger = Merger(runtime, now=self.now, again=lambda one: self._executor.prepare(one, {}))
         self._workflows = WorkflowAdvancer(runtime, self)
         self._hooks = OutcomeHooks(runtime.stages, worker="eager")
 
@@ -128,7 +130,7 @@ class EagerSending(Sending):
     def _one(self, delivery: Delivery) -> None:
         backend = self._runtime.backend
         marks = {} if backend is None else backend.get(self._executor.keys(delivery))
-        prepared = self._executor.prepare(delivery, marks)
+        prepared = self._merger.one(self._executor.prepare(delivery, marks))
         outcome = self._run(prepared) if isinstance(prepared, Run) else prepared
         self._workflows.expand([outcome])
         write(self._runtime, [outcome], lose=self._workflows.lose)

@@ -29,7 +29,7 @@ from queuekit.execution.around import run_inside, run_inside_async
 from queuekit.execution.children import forks
 from queuekit.execution.invocation import ainvoke, invoke
 from queuekit.execution.outcome import Decider, Outcome, Run
-from queuekit.execution.run import call_of
+from queuekit.execution.run import call_of, re_delayed
 from queuekit.execution.run_context import RunContext, context_of
 from queuekit.execution.time_limit import Guard, surely
 from queuekit.execution.workflow_inputs import MisfitError, gather, own_tasks
@@ -617,7 +617,7 @@ class Executor:
 
     def _delayed_again(self, delivery: Delivery, delay: float) -> Outcome:
         """Delay a message again whose delay exceeds the broker's limit; counts as neither attempt nor crash."""
-        envelope = attrs.evolve(delivery.envelope, hop=delivery.envelope.hop + 1, delay=delay)
+        envelope = re_delayed(delivery.envelope, delay=delay)
         return Outcome(delivery=delivery, settlement=Replace(delivery, envelope), status="held")
 
     def _unreadable(self, delivery: Delivery, marks: Mapping[str, Record], error: NotReadHereError) -> Outcome:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from queuekit.execution.task_scope import TaskScope
     from queuekit.limiting.slots import SlotKey
 
-__all__ = ["SILENCE_GRACE", "Run", "call_of"]
+__all__ = ["SILENCE_GRACE", "Run", "call_of", "re_delayed"]
 
 SILENCE_GRACE = 2.0
 """Seconds that a body of a silent process may exceed its limit: it may be about to end."""
@@ -148,6 +148,11 @@ class Run:
     def seconds(self) -> float:
         """Seconds that the body ran."""
         return max(0.0, self.ended - self.started) if self.started is not None else 0.0
+
+
+def re_delayed(envelope: Envelope, **changes: Any) -> Envelope:
+    """Return *envelope* as its next delay step, with *changes*: brokers take it for a send of its own."""
+    return attrs.evolve(envelope, hop=envelope.hop + 1, **changes)
 
 
 def call_of(message: Message, envelope: Envelope, sender: Sender) -> Signature[Any]:

@@ -10,14 +10,13 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-import attrs
-
 from queuekit.client.codec import Message, decode, encode
 from queuekit.client.runtime import Runtime
 from queuekit.context import Context
 from queuekit.control import Cancel, Snooze
 from queuekit.envelope import Envelope
 from queuekit.errors import QueuekitError, TaskFailed
+from queuekit.execution.run import re_delayed
 from queuekit.signature import Signature
 from queuekit.states import State
 from queuekit.wire.records import Info, read_infos
@@ -65,8 +64,8 @@ def follower(runtime: Runtime, envelope: Envelope, holder: str) -> Envelope:
     )
     if runtime.signing is not None:
         body = runtime.signing.signed_message(body)
-    # The hop makes it differ from the refused message. It starts at once, since it only waits for the holder.
-    return attrs.evolve(envelope, body=body, unique=None, delay=0.0, not_before=None, hop=envelope.hop + 1)
+    # As a step of its own it differs from the refused message. It starts at once, since it only waits for the holder.
+    return re_delayed(envelope, body=body, unique=None, delay=0.0, not_before=None)
 
 
 def dropped(ids: Iterable[tuple[str, str]]) -> None:

@@ -46,6 +46,7 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
     for node in graph.nodes.values():
         if isinstance(node, TaskNode) and node.signature is not None:
             sending.check_service_options(node.signature)
+            sending.check_follow_up(node.signature)
     records = _records(runtime, graph)
     large = len(records) > _RECORDS
     if large:

@@ -16,6 +16,7 @@ from queuekit.client.requirements import unmet_requirements
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
 from queuekit.config.settings import Config
+from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, ConfigError, QueuekitError, UnknownIdError, did_you_mean
 from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
 from queuekit.execution.workflow_store import read_graph
@@ -23,6 +24,7 @@ from queuekit.hookspecs import Check
 from queuekit.ids import is_name, plain
 from queuekit.logs.plaintext import clean
 from queuekit.operations.actions import ACTION, Action, named, read_action, record_action
+from queuekit.operations.merges import leave, merge_of, newest, overdue, state_of
 from queuekit.operations.redaction import redacted
 from queuekit.operations.signatures import doubt_of, schedule_doubts, signed_again
 from queuekit.plugins.loading import reason
@@ -32,6 +34,7 @@ from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import made_progress, progress_limit, time_limit
 from queuekit.wire.batches import alike, in_batches
+from queuekit.wire.merges import KeyState
 from queuekit.wire.pauses import PAUSED, Pause, read_pauses
 from queuekit.wire.presence import Presence, read_workers
 from queuekit.wire.records import (
@@ -113,6 +116,8 @@ class MessageView:
     """Name of the broker's service if that does not report single messages; else empty."""
     now: float = 0.0
     """UTC epoch seconds at which this view was made."""
+    key_state: KeyState | None = None
+    """The record of its unique key, if that lets the newest arguments win."""
 
 
 class Source(Protocol):
@@ -256,10 +261,13 @@ class Admin:
             )
         untold = queued is None and not self._broker.capabilities.inspect and info.state not in FINAL
         held = queued is not None and queued.stored.place is Place.LEASED
+        with self.in_time():
+            state = state_of(self._runtime, merge_of(None if queued is None else queued.stored, info))
         return MessageView(
             info=info,
             queued=queued,
-            **self._message_of(queued),
+            **self._message_of(queued if queued is None else attrs.evolve(queued, stored=newest(queued.stored, state))),
+            key_state=state,
             cancellation=cancellation,
             holder=self._holder(id) if untold or held else "",
             silent=self.untold if untold else "",
@@ -399,7 +407,14 @@ class Admin:
         if queued is None and info.state is State.UNKNOWN:
             raise UnknownIdError(f"unknown id {id!r}", fix="It was never sent, or has expired: see results_expire")
         wish = self._wish(by)
-        if self._remove(id, queued, info):
+        gone = self._remove(id, queued, info)
+        with self.in_time():
+            merge = merge_of(None if queued is None else queued.stored, info)
+            waited = leave(self._runtime, merge, id, removed=gone)
+        if waited and queued is None and self._broker.capabilities.inspect:  # it was waiting for another one's end
+            self._put_cancelled(id, info.task, None)
+            gone = True
+        if gone:
             if self._runtime.backend is not None:
                 removed = attrs.evolve(wish, did="removed")
                 with self.in_time():
@@ -555,6 +570,7 @@ class Admin:
         problems += [f"signing: {line}" for line in self._signing_problems()]
         problems += [f"workers: {line}" for line in self._silent_workers()]
         problems += [f"queues: {line}" for line in self._unserved_queues()]
+        problems += [f"unique keys: {line}" for line in overdue(self._runtime)]
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
             problems += [f"{check.name}: {line}" for line in _findings(check)]
         return problems
@@ -723,11 +739,16 @@ class Admin:
             ttl = self._runtime.config.graphs_expire
             with self._in_parts():
                 report_cancelled(self._runtime, sending, queued.stored.envelope, message, ttl=ttl)
-        elif backend is not None and info.state is not State.UNKNOWN:
+        elif info.state is not State.UNKNOWN:
+            self._put_cancelled(id, queued.task, queued.stored.envelope)
+        return True
+
+    def _put_cancelled(self, id: str, task: str, envelope: Envelope | None) -> None:
+        """Record that a message was cancelled while it was waiting."""
+        if self._runtime.backend is not None:
             ttl, now = self._runtime.config.results_expire, self._runtime.clock.time()
             with self.in_time():
-                backend.put([cancelled(id, task=queued.task, ttl=ttl, at=now, envelope=queued.stored.envelope)])
-        return True
+                self._runtime.backend.put([cancelled(id, task=task, ttl=ttl, at=now, envelope=envelope)])
 
     def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
         if not self._broker.capabilities.inspect and place is not Place.DEAD:

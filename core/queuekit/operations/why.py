@@ -21,6 +21,7 @@ from queuekit.operations.admin import Admin, MessageView
 from queuekit.operations.limits import SlotWait, find_wait
 from queuekit.operations.pauses import resume_command
 from queuekit.states import FINAL, State
+from queuekit.wire.merges import KeyState
 from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence
 from queuekit.wire.records import UNKNOWN_TASK
@@ -311,6 +312,30 @@ def _held_unique(facts: Facts) -> Reason | None:
     )
 
 
+def _waits_to_merge(facts: Facts) -> KeyState | None:
+    """Return the record of its unique key if it waits there and takes in newer calls."""
+    state = facts.view.key_state if facts.view is not None else None
+    waiting = state.waiting if state is not None else None
+    return state if waiting is not None and waiting.id == facts.id and facts.state not in FINAL else None
+
+
+def _latest(facts: Facts) -> Reason | None:
+    state = _waits_to_merge(facts)
+    if state is None or state.running is None or state.waiting is None:
+        return None
+    holder = state.running.id
+    text = f"it waits until {holder} has ended, which runs with its unique key; a newer call replaces its arguments"
+    return Reason(code="latest", text=text, since=state.waiting.since, command=shlex.join(["why", holder]))
+
+
+def _debounced(facts: Facts) -> Reason | None:
+    state = _waits_to_merge(facts)
+    if state is None or state.running is not None or state.waiting is None or state.waiting.due <= facts.now:
+        return None
+    text = "it waits until no call has come for a while; a newer call replaces its arguments"
+    return Reason(code="debounced", text=text, since=state.waiting.since, until=state.waiting.due)
+
+
 def _no_worker(facts: Facts) -> Reason | None:
     if not facts.waits or facts.workers is None or facts.serving or not facts.queue:
         return None
@@ -395,7 +420,7 @@ def _lost(facts: Facts) -> Reason | None:
     view = facts.view
     if view is None or view.queued is not None or view.silent or view.holder or facts.state in FINAL:
         return None
-    if facts.state is State.UNKNOWN:
+    if facts.state is State.UNKNOWN or _waits_to_merge(facts) is not None:
         return None
     text = f"its record says {facts.state.value}, but the broker does not have it: it was purged, or has just moved"
     return Reason(code="missing", text=text, command=shlex.join(["show", facts.id]))
@@ -426,6 +451,8 @@ PREDICATES: tuple[Callable[[Facts], Reason | None], ...] = (
     _cancelling,
     _paused,
     _limited,
+    _latest,
+    _debounced,
     _delayed,
     _held_unique,
     _no_worker,

@@ -60,7 +60,10 @@ _SHOWN = 60
 _LONGEST_SERVICE = 8_000
 """Characters of all options of the service, as JSON; a header is limited, too."""
 _UNTIL = ("start", "done", "ttl")
-_CONFLICTS = ("skip", "raise")
+_CONFLICTS = ("skip", "raise", "latest", "debounce")
+_MERGING = ("latest", "debounce")
+_QUIET_TIMES = 10.0
+"""How many quiet times a debounced call waits at most, unless it says so."""
 _PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 
 
@@ -256,7 +259,8 @@ def unique(value: UniqueKey | Unique | bool | str | None) -> UniqueKey | Unique 
     ttl = seconds(value.ttl, option="unique: ttl")
     if not ttl:
         raise _reject("unique: ttl", "more than 0 seconds", value.ttl)
-    if isinstance(value, Unique) or (value.by is None and value.on_conflict == "skip"):
+    plain_key = isinstance(value, UniqueKey) and value.by is value.quiet is value.max_wait is None
+    if isinstance(value, Unique) or (plain_key and value.on_conflict == "skip"):
         return Unique(key=_key(value.key), until=until, ttl=ttl)
     return _derived(value, until=until, ttl=ttl)
 
@@ -264,15 +268,38 @@ def unique(value: UniqueKey | Unique | bool | str | None) -> UniqueKey | Unique 
 def _derived(value: UniqueKey, *, until: Any, ttl: float) -> UniqueKey:
     """Return a key that is made from arguments, or that treats a conflict in its own way, with its values checked."""
     conflict = _word(value.on_conflict, _CONFLICTS, option="on_conflict")
+    if conflict in _MERGING and until != "done":
+        raise _reject("unique: until", f'"done", as on_conflict is "{conflict}"', until)
     if value.by is not None and value.key is not None:
         raise _reject("unique", "either key or by", value)
-    if value.by is None:
-        return UniqueKey(key=_key(value.key), until=until, ttl=ttl, on_conflict=conflict)
-    single = isinstance(value.by, str) or not isinstance(value.by, Iterable)
-    paths = tuple(map(_path, [value.by] if single else value.by))
+    key, by = (_key(value.key), None) if value.by is None else (None, _paths(value.by))
+    quiet, max_wait = _waits(value, conflict)
+    return UniqueKey(key=key, by=by, until=until, ttl=ttl, on_conflict=conflict, quiet=quiet, max_wait=max_wait)
+
+
+def _waits(value: UniqueKey, conflict: str) -> tuple[float | None, float | None]:
+    """Return the quiet time and the longest wait of a debounced call, in seconds."""
+    if conflict != "debounce":
+        for name in ("quiet", "max_wait"):
+            if getattr(value, name) is not None:
+                raise _reject(f"unique: {name}", 'nothing unless on_conflict is "debounce"', getattr(value, name))
+        return None, None
+    quiet = seconds(value.quiet, option="unique: quiet")
+    if not quiet:
+        raise _reject("unique: quiet", "more than 0 seconds, as calls are debounced", value.quiet)
+    max_wait = seconds(value.max_wait, option="unique: max_wait")
+    max_wait = _QUIET_TIMES * quiet if max_wait is None else max_wait
+    if max_wait < quiet:
+        raise _reject("unique: max_wait", "at least the quiet time", value.max_wait)
+    return quiet, max_wait
+
+
+def _paths(by: Any) -> tuple[str, ...]:
+    single = isinstance(by, str) or not isinstance(by, Iterable)
+    paths = tuple(map(_path, [by] if single else by))
     if not paths or len(set(paths)) < len(paths):
-        raise _reject("unique: by", "the names of different arguments", value.by)
-    return UniqueKey(by=paths, until=until, ttl=ttl, on_conflict=conflict)
+        raise _reject("unique: by", "the names of different arguments", by)
+    return paths
 
 
 def _path(value: Any) -> str:

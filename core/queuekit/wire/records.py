@@ -32,6 +32,7 @@ from queuekit.logs.plaintext import clean
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State, rank
 from queuekit.values import quickly
+from queuekit.wire.merges import Merge, read_merge
 
 __all__ = [
     "CANCEL_TTL",
@@ -167,12 +168,21 @@ def read_cancellation(record: Record) -> Cancellation:
 
 
 def pending(
-    *, id: str, task: str, queue: str, ttl: float, at: float, generation: int = 0, due: float | None = None
+    *,
+    id: str,
+    task: str,
+    queue: str,
+    ttl: float,
+    at: float,
+    generation: int = 0,
+    due: float | None = None,
+    merge: Merge | None = None,
 ) -> Record:
-    """Return the record of a message that was sent; *due* is set if it is delayed."""
+    """Return the record of a message that was sent; *due* is set if it is delayed, *merge* if others may merge."""
     later = "" if due is None else f',"due":{due!r}'
     again = f',"generation":{generation}' if generation else ""
-    body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}{later}{again}}}\n'.encode()
+    takes = "" if merge is None else f',"merge":{json.dumps(merge.header())}'
+    body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}{later}{again}{takes}}}\n'.encode()
     place = rank(State.PENDING, generation=generation) if generation else _PENDING
     return _quick_record(key="result:" + id, body=body, ttl=ttl, rank=place, task=task, state="PENDING", at=at)
 
@@ -334,6 +344,7 @@ class Info:
         error: Text of the exception.
         traceback: Traceback of the exception in the worker.
         origin: Id of the message that failed, if this message never ran because of that failure.
+        merge: Its unique key, while it waits, if that lets the newest arguments win.
         content_type: Content type of the result; names the serializer.
         payload: The result as the serializer wrote it; :meth:`value` reads it.
     """
@@ -353,6 +364,7 @@ class Info:
     error: str = ""
     traceback: str = attrs.field(default="", repr=False)
     origin: str = ""
+    merge: Merge | None = None
     content_type: str = ""
     payload: bytes = attrs.field(default=b"", repr=False)
 
@@ -406,6 +418,7 @@ def read_info(id: str, record: Record | None) -> Info:
             error=_text(error, "text"),
             traceback=_text(error, "traceback"),
             origin=_text(header, "origin"),
+            merge=read_merge(header.get("merge")),
             content_type=_text(header, "ct"),
             payload=payload,
         )

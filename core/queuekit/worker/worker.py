@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from queuekit.app import Queuekit
@@ -25,6 +25,7 @@ from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped,
 from queuekit.execution.announce import announce_claimed, announce_settled
 from queuekit.execution.executor import Executor
 from queuekit.execution.limiter import Limiter
+from queuekit.execution.merging import Merger
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.outcome_hooks import OutcomeHooks
 from queuekit.execution.workflow_advance import WorkflowAdvancer
@@ -116,7 +117,7 @@ class Worker:
         self._require()
         self._settings = settings = runtime.config.worker
         sending = Sending(runtime, app.tasks)
-        self._executor = Executor(runtime, app.tasks, sending, worker=self.name)
+        self._executor, self._now = Executor(runtime, app.tasks, sending, worker=self.name), sending.now
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
         advancer = WorkflowAdvancer(runtime, sending)
@@ -150,6 +151,7 @@ class Worker:
             self._runtime.broker.look_for_marks(CANCEL)
 
     def _hold_nothing(self) -> None:
+        self._merger = Merger(self._runtime, now=self._now, again=lambda one: self._prepare(one, {}))
         self._serials = itertools.count(1)
         self._in_flight: dict[int, Run] = {}
         # Tokens of deliveries that need no run and are not settled yet.
@@ -529,6 +531,8 @@ class Worker:
         changes = self._pausing.changes
         if self._pausing.active:
             runs = self._without_paused(runs)
+        if runs:
+            runs = self._limited(self._merger, runs)
         if self._limiter is not None and runs:
             runs = self._limited(self._limiter, runs)
         if not runs:
@@ -553,13 +557,18 @@ class Worker:
             raise
         runs: list[Run] = []
         for delivery in self._bounded(deliveries):
-            prepared = self._executor.prepare(delivery, marks)
+            prepared = self._prepare(delivery, marks)
             if isinstance(prepared, Run):
-                prepared.serial = next(self._serials)
                 runs.append(prepared)
             else:
                 self._pass_on(prepared)
         return runs
+
+    def _prepare(self, delivery: Delivery, marks: Mapping[str, Record]) -> Run | Outcome:
+        prepared = self._executor.prepare(delivery, marks)
+        if isinstance(prepared, Run):
+            prepared.serial = next(self._serials)
+        return prepared
 
     def _without_paused(self, runs: list[Run]) -> list[Run]:
         """Return the runs of a batch that are not paused; release the others, uncounted."""
@@ -586,8 +595,8 @@ class Worker:
                 if run.serial in held:
                     self._give_back(run, self._executor.decide.handed_back(run))
 
-    def _limited(self, limiter: Limiter, runs: list[Run]) -> list[Run]:
-        """Return the runs that may start now by the limits of their tasks; put the others off."""
+    def _limited(self, limiter: Limiter | Merger, runs: list[Run]) -> list[Run]:
+        """Return the runs that may start now by the limits of their tasks, or by their keys; put the others off."""
         try:
             runs, late = limiter.apply(runs)
         except UnavailableError:

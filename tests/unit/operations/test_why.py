@@ -14,6 +14,7 @@ from queuekit.limiting.rates import RESERVED
 from queuekit.operations.admin import Admin, MessageView, QueuedMessage
 from queuekit.operations.limits import SlotWait
 from queuekit.operations.why import PREDICATES, Facts, Reason, collect, reasons
+from queuekit.wire.merges import CallContent, KeyState, Running, Waiting
 from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence, RunningTask
 from queuekit.wire.records import Cancellation, Info
@@ -51,6 +52,9 @@ LIMITED = QueuedMessage(
     task="mail.send",
 )
 FOLLOWER = Message(id="id-1", task=FOLLOW_TASK, args=["id-9"], kwargs={}, headers={})
+WAITING = Waiting(
+    id="id-1", queue="default", since=NOW - 1, due=NOW + 2, latest=NOW + 5, content=CallContent(priority=4)
+)
 CASES = {
     "never_sent": facts(None),
     "dead": facts(view(stored(Place.DEAD, reason="failed", error="E: x\ny", died_at=NOW - 9), State.FAILURE)),
@@ -67,6 +71,8 @@ CASES = {
         view(stored(Place.LEASED, due=NOW + 60)), wait=SlotWait(limit="crm/acme", most=2, holders=("a", "b"), before=12)
     ),
     "held_unique": facts(view(READY, message=FOLLOWER)),
+    "latest": facts(view(key_state=KeyState(running=Running(id="id-9", queue="q", since=NOW), waiting=WAITING))),
+    "debounced": facts(view(stored(Place.DELAYED, due=NOW + 2), key_state=KeyState(waiting=WAITING))),
     "no_worker": facts(view(READY), workers=[]),
     "workers_draining": facts(view(READY), workers=[Presence(name="w-1", queues=("default",), draining=True)]),
     "held_back": facts(
@@ -98,6 +104,11 @@ def test_each_predicate_has_a_case() -> None:
         ("cancelled", "it was cancelled by a@b", ""),
         ("gone", "it has ended as SUCCESS on w-1", "show id-1"),
         ("held_unique", "its unique key is held by id-9, whose outcome it will take", "why id-9"),
+        (
+            "latest",
+            "it waits until id-9 has ended, which runs with its unique key; a newer call replaces its arguments",
+            "why id-9",
+        ),
         ("paused", "the queue 'default' is paused by ann", "resume default"),
         ("limited", "it waits for its turn: its task is limited by stripe/acme", "limits"),
         ("no_slot", "it waits for a slot: Concurrency crm/acme: 2 of 2 held by a, b, 12 before it", "limits"),

@@ -24,6 +24,7 @@ from queuekit.errors import DecodeError, NotInstalledError, QueuekitError, TaskF
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
 from queuekit.execution.limiter import Limiter
+from queuekit.execution.merging import Merger
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.resources import Resource
@@ -116,6 +117,8 @@ class AppQueue:
         self._runner = _Runner(self._runtime, app.tasks, self._sending, worker="test", variables=_variables)
         self._runner.keeps_loop = True
         self._workflows = WorkflowAdvancer(self._runtime, self._sending)
+        runner = self._runner
+        self._merger = Merger(self._runtime, now=self._sending.now, again=lambda one: runner.prepare(one, {}))
         self._ticks = Ticks(app, clock)
         self._exempt: set[str] = set()
         self._crashing = self._running = False
@@ -275,7 +278,7 @@ class AppQueue:
         backend, runner = self._runtime.backend, self._runner
         runner.problem = None
         marks = {} if backend is None else backend.get(runner.keys(delivery))
-        prepared = runner.prepare(delivery, marks)
+        prepared = self._merger.one(runner.prepare(delivery, marks))
         late = self._late(prepared) if isinstance(prepared, Run) else None
         outcome = late or (self._body(prepared) if isinstance(prepared, Run) else prepared)
         if self._crashing:
