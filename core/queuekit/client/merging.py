@@ -77,6 +77,11 @@ class _Step:
         return self.after.waiting
 
     @property
+    def is_own(self) -> bool:
+        """Whether the message is that of the first call; by an earlier round, if nobody knows what became of that."""
+        return self.waiting.id == self.call.envelope.id
+
+    @property
     def is_new(self) -> bool:
         """Whether the message was not there before."""
         return self.before.waiting is None or self.before.waiting.id != self.waiting.id
@@ -89,6 +94,14 @@ class MergedCall:
     id: str
     """Id of the message that runs with its arguments, or with newer ones."""
     is_new: bool
+
+
+class _UnknownError(Exception):
+    """Nobody knows whether the records of a round were written."""
+
+    def __init__(self, error: UnavailableError) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 class Merging:
@@ -121,7 +134,7 @@ class Merging:
         answers: dict[int, MergedCall] = {}
         pause = _PAUSE
         while left:
-            for step in self._round(calls, left):
+            for step in self._round_or_none(calls, left):
                 first, *others = step.calls
                 id = step.known or step.waiting.id
                 answers[first] = MergedCall(id=id, is_new=id == calls[first].envelope.id)
@@ -136,6 +149,16 @@ class Merging:
         if time_left(self._runtime.config.send_timeout) <= pause:
             raise UnavailableError("not sent: other senders have changed the record of its unique key again and again")
         self._runtime.clock.sleep(pause * self._runtime.random.random())
+
+    def _round_or_none(self, calls: Sequence[Mergeable], left: dict[str, list[int]]) -> list[_Step]:
+        """Do a round; if the backend does not answer, the next one reads what has become of it."""
+        try:
+            return self._round(calls, left)
+        except _UnknownError as unknown:
+            error = unknown.error
+        if not error.passing or time_left(self._runtime.config.send_timeout) <= _PAUSE:
+            raise error
+        return []
 
     def _round(self, calls: Sequence[Mergeable], left: dict[str, list[int]]) -> list[_Step]:
         """Try to merge the calls of each key, and return the steps that succeeded."""
@@ -212,7 +235,10 @@ class Merging:
         written: list[bool] = []
         if records:
             # Not repeated: after a repetition nobody knows if the first try took effect.
-            written = self._backend.put_same(records)
+            try:
+                written = self._backend.put_same(records)
+            except UnavailableError as error:
+                raise _UnknownError(error) from error
         return written
 
     def _send(self, steps: Iterable[_Step]) -> None:
@@ -257,7 +283,7 @@ class Merging:
 
     def _note(self, steps: Sequence[_Step]) -> None:
         """Write the PENDING records of new messages, and which sends are done."""
-        records = [one for step in steps if step.is_new and (one := step.call.record) is not None]
+        records = [one for step in steps if step.is_own and (one := step.call.record) is not None]
         if records:
             self._patiently(lambda: self._backend.put(records, condition=Condition.NEWER))
         marks = [merged_mark(step.call.envelope.id, step.waiting.id) for step in steps if step.call.own_id]

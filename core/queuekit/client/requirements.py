@@ -47,7 +47,8 @@ def _unmet_bounds(runtime: Runtime) -> Iterator[str]:
 
 
 def _needs_clock(options: TaskOptions) -> bool:
-    return options.expires is not None or bool(options.limits)
+    debounced = isinstance(options.unique, UniqueKey) and options.unique.on_conflict == "debounce"
+    return options.expires is not None or bool(options.limits) or debounced
 
 
 def _unequal_limits(tasks: Mapping[str, Task[..., Any]]) -> Iterator[str]:
@@ -86,6 +87,8 @@ def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) 
     yield from _unmet_by_limits(options, runtime, tells_time=tells_time)
     if isinstance(options.unique, UniqueKey) and merging:
         yield from _unmet_by_merging(options, options.unique.on_conflict, runtime)
+        if options.unique.on_conflict == "debounce" and not tells_time:
+            yield f'on_conflict="debounce", but neither {scheme}:// nor the result backend has a clock'
     if options.track and runtime.backend is None:
         yield "track, which needs a result backend"
 

@@ -274,7 +274,8 @@ class Sending:
             raise CapabilityError(f"{what}, which needs a result backend", fix="Set a backend, or leave it out")
         if unique.on_conflict == "debounce" and (signature.delay or signature.eta):
             raise OptionError(f"{what}, which delays it, and for a delay", fix="Leave out delay and eta")
-        key, ttl = self._key(unique, signature), float(str(unique.ttl))
+        ttl: Any = unique.ttl  # in seconds, since the option was checked
+        key = self._key(unique, signature)
         return None if key is None else Merge(mode=mode, key=merge_key(mode, key), ttl=ttl)
 
     def _mergeable(

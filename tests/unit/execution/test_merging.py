@@ -373,6 +373,25 @@ def test_a_sender_that_dies_before_its_message_is_sent_loses_nothing() -> None:
     assert scene.left() == []
 
 
+@pytest.mark.parametrize("moment", ["answers", "after"])
+@pytest.mark.parametrize("verb", ["put", "get", "send"])
+def test_a_lost_answer_is_made_up_for(verb: str, moment: str) -> None:
+    """Whatever was written before: the call is sent once, and its result is known as pending."""
+    clock = StandingClock()
+    scene = make(flaky_app(clock=clock), clock)
+    wire = broker_of(scene.app).wire if verb == "send" else backend_of(scene.app).wire
+    getattr(wire, moment)[verb] = lambda: (_ for _ in ()).throw(UnavailableError("no answer"))
+
+    sent = scene.send("rebuild", "a", 1)
+    state = sent.state
+    scene.queue.run(until=10)
+    scene.app.close()
+
+    assert (sent.duplicate, state) == (False, State.PENDING)
+    assert scene.ran == [("a", 1)]
+    assert scene.left() == []
+
+
 def test_a_send_that_fails_leaves_no_record() -> None:
     """What was not sent is taken back."""
     clock = StandingClock()
@@ -432,6 +451,22 @@ def test_a_schedule_takes_part(scene: Scene) -> None:
     scene.queue.run(until=31)
 
     assert scene.ran == [("a", "tick")]
+
+
+def test_signed_messages_are_merged() -> None:
+    """A message with the body of a newer call is signed under its own id."""
+    clock = StandingClock()
+    scene = make(make_app(clock=clock, signing_keys=["k1:" + "s" * 40], signing="require"), clock)
+    scene.send("rebuild", "a", 1)
+    scene.send("rebuild", "a", 2)
+    scene.during.append(lambda: [scene.send("sync", "b", n) for n in (1, 2)])
+
+    scene.queue.run(until=3)
+    scene.send("sync", "b", 0)
+    scene.queue.run()
+    scene.app.close()
+
+    assert scene.ran == [("a", 2), ("b", 2), ("b", 0)]
 
 
 @pytest.mark.parametrize("task", ["sync", "rebuild"])
@@ -494,6 +529,17 @@ def test_without_a_backend_it_is_refused_at_start(unique: UniqueKey, options: di
     assert text in caught.value.where
     with pytest.raises(CapabilityError, match="needs a result backend"):
         app.send(Signature("rebuild", ("a",)))
+
+
+def test_debounce_without_a_clock_is_refused_at_start() -> None:
+    """Else the clocks of senders and workers would decide."""
+    app = flaky_app()
+    app.task(name="rebuild", unique=DEBOUNCE)(same)
+    broker: Any = app.runtime.broker
+    broker.capabilities = attrs.evolve(broker.capabilities, tells_time=False)
+    vars(app.runtime.backend)["now"] = lambda: None
+
+    assert "has a clock" in "".join(unmet_requirements(app.runtime, app.tasks))
 
 
 def test_early_acknowledgement_is_refused_with_latest() -> None:

@@ -25,7 +25,7 @@ from queuekit.execution.workflow_advance import WorkflowAdvancer
 from support.interleaving import Interleaving
 from support.working import flaky_app, make_app
 
-SEEDS = (19, *range(3))
+SEEDS = (19, 7)
 """What the everyday run plays; with the first one, an early version lost calls."""
 MANY = range(100, 200)
 LEASE = 5.0
