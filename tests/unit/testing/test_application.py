@@ -12,7 +12,8 @@ import pytest
 
 from queuekit import Context, Delays, Queuekit, chord, cron
 from queuekit.errors import ArgumentsError, TaskFailed, UnavailableError
-from queuekit_testing.application.cases import QueueMixin
+from queuekit.limits import Rate
+from queuekit.testing.application.cases import QueueMixin
 from queuekit_testing.application.clock import WouldWaitError
 from queuekit_testing.application.queue import AppQueue, Tally
 from queuekit_testing.application.swap import queue_of
@@ -137,6 +138,22 @@ def test_sends_the_ticks_of_a_year_at_exact_times() -> None:
         (datetime(2026, 3, 29, 1, 0, tzinfo=UTC), datetime(2026, 4, 5, 0, 30, tzinfo=UTC)),
         (datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 11, 1, 1, 30, tzinfo=UTC)),
     }
+
+
+def test_keeps_to_a_rate_at_exact_times() -> None:
+    """Of 1,000 calls at 100 a minute, one starts every 0.6 s, in the order of the sends."""
+    mailer, starts = Queuekit(), list[tuple[int, float]]()
+
+    @mailer.task(name="letter", limits=[Rate("100/m")])
+    def letter(number: int) -> None:
+        starts.append((number, round(mailer.clock.time() - NEW_YEAR, 3)))
+
+    with queue_of(mailer, start=NEW_YEAR) as queue:
+        mailer.send_many(letter.s(number) for number in range(1_000))
+        tally = queue.run(until="10m")
+
+    assert tally == Tally(done=1_000)
+    assert starts == [(number, round(number * 0.6, 3)) for number in range(1_000)]
 
 
 def test_sends_ticks_of_schedules_that_were_added(queue: AppQueue) -> None:

@@ -83,6 +83,11 @@ class MemoryBroker(Broker):
         event = self._engine.messages.next_event(queues)
         return left if event is None else min(left, max(event - now, self.limits.lease_granularity))
 
+    def next_event(self) -> float | None:
+        """Return when the next delayed message is due or the next lease ends, in UTC epoch seconds."""
+        with self._engine.sent:
+            return self._engine.messages.next_event(self._engine.messages.names())
+
     def _token(self) -> str:
         return f"{self._engine.next_claim()}-{self._random.getrandbits(64):016x}"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import importlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from queuekit.broker import Ack, Delivery, Place, Release, Stored
 from queuekit.client.codec import decode, outline
 from queuekit.client.sender import PreparedMessage, Sending, Sent
 from queuekit.clock import Clock
+from queuekit.engines.memory.broker import MemoryBroker
 from queuekit.envelope import Envelope
 from queuekit.errors import DecodeError, NotInstalledError, QueuekitError, TaskFailed, UnavailableError
 from queuekit.execution.commit import write
@@ -255,13 +257,12 @@ class AppQueue:
 
     def _skip(self, end: float) -> bool:
         """Move the clock to the next moment at which something is due; false if nothing is until *end*."""
-        dues = [stored.due for place in _PLACES[1:] for stored in self._stored(place)]
-        tick = self._ticks.next
-        if tick is not None:
-            dues.append(tick)
-        moment = min(dues) if dues else None
-        now = self._clock.time()
-        if moment is None or not now < moment <= end or not isinstance(self._clock, StandingClock):
+        broker, now = self._runtime.broker, self._clock.time()
+        if not isinstance(self._clock, StandingClock) or not isinstance(broker, MemoryBroker):
+            return False
+        moments = [moment for moment in (broker.next_event(), self._ticks.next) if moment is not None]
+        moment = min(moments, default=math.inf)
+        if not now < moment <= end:
             return False
         self._clock.advance(moment - now)
         return True
