@@ -11,6 +11,9 @@ from support.engines import ENGINES
 from support.reasons import UNTOLD, WAYS, reach
 from support.waiting import UNHURRIED
 
+OTHERS = ("redis", "mongo")
+"""Engines on which no other test drains a worker or closes a gate."""
+
 
 @pytest.fixture(params=list(ENGINES))
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queuekit]:
@@ -51,6 +54,18 @@ def test_sorts_dead_letters(app: Queuekit) -> None:
 def test_bounds_dead_letters(app: Queuekit) -> None:
     """By number and age, the oldest first; what was dropped is remembered."""
     operating.bound_dead_letters(app)
+
+
+@pytest.mark.parametrize("app", OTHERS, indirect=True)
+def test_drains_a_worker(app: Queuekit) -> None:
+    """It finishes what it runs, hands the rest back, and ends."""
+    operating.drain_a_worker(app)
+
+
+@pytest.mark.parametrize("app", OTHERS, indirect=True)
+def test_holds_back_by_gate(app: Queuekit) -> None:
+    """As long as the app's own function says so."""
+    operating.hold_back_by_gate(app)
 
 
 def test_refuses_the_cursor_of_another_list(app: Queuekit) -> None:

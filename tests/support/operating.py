@@ -15,7 +15,7 @@ from queuekit.operations.dead_letters import group, in_steps, select
 from queuekit.operations.filters import parse_filter
 from queuekit.operations.kills import kill
 from queuekit.operations.listing import list_messages
-from queuekit.operations.pauses import pause, resume, until_obeyed
+from queuekit.operations.pauses import drain, pause, resume, until_obeyed
 from queuekit.operations.stacks import ask_stack
 from queuekit.operations.why import collect, reasons
 from queuekit.wire.pauses import Pause
@@ -24,6 +24,8 @@ from support.working import burst, working
 
 __all__ = [
     "bound_dead_letters",
+    "drain_a_worker",
+    "hold_back_by_gate",
     "kill_a_body",
     "look",
     "pause_and_resume",
@@ -212,3 +214,42 @@ def bound_dead_letters(app: Queuekit) -> None:
     bounded.close()
     assert [stored.envelope.id for stored in broker.walk("default", Place.DEAD)][::-1] == order[2:]
     assert broker.dead_beyond("default", count=None, before=time.time() + 600, limit=1) == order[2:3]
+
+
+def drain_a_worker(app: Queuekit) -> None:
+    """Drain a worker that runs a body and holds messages: the body ends, the messages go back, and so does it."""
+    entered, gate, ran = threading.Event(), threading.Event(), list[int]()
+
+    def wait(number: int) -> None:
+        ran.append(number)
+        entered.set()
+        gate.wait(PATIENCE)
+
+    app.task(name="wait")(wait)
+    app.tasks["wait"].map([(number,) for number in range(20)]).send()
+    admin = Admin(app)
+    with working(app) as worker:
+        assert entered.wait(PATIENCE)
+        drain(admin, worker.name, by="ann")
+        wait_until(lambda: worker.drained, "the request")
+        wait_until(lambda: all(one.draining for one in admin.fleet()), "its report")
+        gate.set()
+        wait_until(lambda: not admin.fleet(), "its end")
+    assert ran
+    assert admin.queues()[0].counts.ready == 20 - len(ran)
+    assert [action.what for action in admin.actions()] == ["drain"]
+
+
+def hold_back_by_gate(app: Queuekit) -> None:
+    """Close the gate of an app and open it: nothing starts in between, and why is told."""
+    is_open, ran = threading.Event(), list[int]()
+    app.gate(is_open.is_set)
+    app.task(name="note")(ran.append)
+    admin = Admin(app)
+    with working(app):
+        app.tasks["note"].send(1)
+        wait_until(lambda: any(one.gate for one in admin.fleet()), "why nothing starts")
+        assert ran == []
+        is_open.set()
+        wait_until(lambda: ran == [1], "the message")
+        wait_until(lambda: not any(one.gate for one in admin.fleet()), "that it is open")

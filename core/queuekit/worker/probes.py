@@ -76,6 +76,8 @@ class Probes:
 
     def __init__(self, *, processes: int, patience: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._processes = processes
+        self._expected = processes
+        """Number of processes that must be ready now."""
         self._patience = patience
         self._monotonic = monotonic
         self._last_tick = monotonic()
@@ -84,10 +86,17 @@ class Probes:
         self.started = False
         """Whether all processes have been ready once."""
 
-    def tick(self, processes: Iterable[ProcessFacts], *, stopping: bool) -> None:
-        """Take note of the processes; the supervisor calls this at least once a second."""
+    def tick(self, processes: Iterable[ProcessFacts], *, stopping: bool, drained: int = 0) -> None:
+        """Take note of the processes; the supervisor calls this at least once a second.
+
+        Args:
+            processes: Those that live.
+            stopping: Whether all of them stop.
+            drained: Processes that operators drain, or have drained: nothing follows them, so none of them lacks.
+        """
         known = list(processes)
-        if sum(one.ready for one in known) >= self._processes:
+        self._expected = self._processes - drained
+        if sum(one.ready for one in known) >= self._expected:
             self.started = True
         self._stuck = tuple(text for one in known for text in self._stuck_parts(one))
         self._unready = tuple(self._unready_parts(known, stopping=stopping))
@@ -127,6 +136,8 @@ class Probes:
         if stopping:
             yield "stopping"
         ready = sum(one.ready for one in known)
-        if ready < self._processes:
-            yield f"{ready} of {self._processes} processes take messages" if self.started else "starting"
+        if ready < self._expected:
+            yield f"{ready} of {self._expected} processes take messages" if self.started else "starting"
+        elif self._expected <= 0 and not stopping:
+            yield "drained: no process takes messages"
         yield from (f"the broker does not answer {one.name}" for one in known if one.pulse.down)

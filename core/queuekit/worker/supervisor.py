@@ -140,6 +140,8 @@ class Supervisor:
         self._restarts: dict[int, tuple[float, int]] = {}
         """Process number to the time of its restart and its number of quick deaths in a row."""
         self._deaths: dict[int, int] = {}
+        self._drained = 0
+        """Processes that ended because an operator drained them."""
         self._signals, self._obeyed = 0, 0
         self._signalled = float("-inf")
         """Monotonic time of the last signal that counted."""
@@ -299,13 +301,14 @@ class Supervisor:
         facts = [
             ProcessFacts(
                 name=child.name or f"process {child.number}",
-                ready=child.ready and child.run_table.last_beat > 0,
+                ready=child.ready and not child.drains and child.run_table.last_beat > 0,
                 silent=child.still.look(child.run_table.last_beat or None, now),
                 pulse=child.run_table.pulse,
             )
             for child in self._children.values()
         ]
-        self._probes.tick(facts, stopping=stopping)
+        drained = self._drained + sum(child.drains for child in self._children.values())
+        self._probes.tick(facts, stopping=stopping, drained=drained)
         alive, _ = self._probes.live()
         self._manager.report(ready=self._probes.started, stopping=stopping, alive=alive)
 
@@ -491,8 +494,9 @@ class Supervisor:
             if self._signals == 1 and code not in _ENDED_AS_TOLD and not (child.overdue or child.replaced):
                 self._code = self._code or 1
         elif code == DRAINED:
-            return
+            self._drained += 1
         elif child.drains:
+            self._drained += 1
             self.app.events.emit(WorkerCrashed(name=child.name, how=how, again_in=None))
         elif code != 0 or not self._burst:
             lived = time.monotonic() - child.started

@@ -72,6 +72,28 @@ def test_a_worker_that_takes_nothing_is_live_and_not_ready(
     assert found == {"live": OK, "ready": (False, said), "startup": OK}
 
 
+@pytest.mark.parametrize(
+    ("processes", "drained", "said"),
+    [
+        pytest.param([process()], 1, OK, id="gone"),
+        pytest.param([process(), process(ready=False)], 1, OK, id="going"),
+        pytest.param([process(ready=False)], 1, (False, "0 of 1 processes take messages"), id="the-other-died"),
+        pytest.param([process(ready=False)], 2, (False, "drained: no process takes messages"), id="last-one"),
+        pytest.param([], 2, (False, "drained: no process takes messages"), id="all"),
+    ],
+)
+def test_a_process_that_was_drained_does_not_lack(
+    processes: list[ProcessFacts], drained: int, said: tuple[bool, str]
+) -> None:
+    """Nothing follows it, so a worker is ready with those that are left; without any, it is not."""
+    probes = Probes(processes=2, patience=30.0)
+    probes.started = True
+
+    probes.tick(processes, stopping=False, drained=drained)
+
+    assert probes.answer("/readyz") == said
+
+
 def test_starts_when_all_processes_have_been_ready() -> None:
     """Until then it is live and not ready; and what has started stays started."""
     probes = Probes(processes=2, patience=30.0)
