@@ -13,7 +13,7 @@ import pytest
 from queuekit import Context, Delays, Queuekit, chord, cron
 from queuekit.errors import ArgumentsError, TaskFailed, UnavailableError
 from queuekit.limits import Rate
-from queuekit.testing.application.cases import QueueMixin
+from queuekit_testing.application.cases import QueueMixin
 from queuekit_testing.application.clock import WouldWaitError
 from queuekit_testing.application.queue import AppQueue, Tally
 from queuekit_testing.application.swap import queue_of
