@@ -15,6 +15,7 @@ from queuekit.errors import ConfigError, EncodeError, UnavailableError
 from queuekit.ids import new_id
 from queuekit.trace import trace_context, trace_headers
 from queuekit.urls import EngineURL
+from support.commands import queuekit, write
 from support.working import broker_of, burst, flaky_app
 
 pytest.importorskip("queuekit_otel", reason="pip install -e plugins/queuekit-otel opentelemetry-sdk")
@@ -34,6 +35,37 @@ from opentelemetry.trace import SpanKind, StatusCode
 from queuekit_otel.carrying import span_in
 from queuekit_otel.conventions import SCHEMA, about_broker
 
+KEEPING = """
+from pathlib import Path
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from queuekit import Queuekit
+
+
+class Keeping(SpanExporter):
+    def export(self, spans):
+        with Path("spans.txt").open("a") as file:
+            file.writelines(f"{span.name} {span.attributes['queuekit.task.name']}\\n" for span in spans)
+        return SpanExportResult.SUCCESS
+
+
+trace.set_tracer_provider(TracerProvider())
+trace.get_tracer_provider().add_span_processor(BatchSpanProcessor(Keeping(), schedule_delay_millis=3_600_000))
+app = Queuekit(broker="sqlite:///jobs.db", otel={"enabled": True})
+
+
+@app.task(name="here")
+def here():
+    pass
+
+
+@app.task(name="apart", pool="process")
+def apart():
+    pass
+"""
+"""An app whose spans are exported when somebody asks for it, and not before."""
 GOLDEN = Path(__file__).parents[1] / "golden" / "otel"
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OF_OPERATION = {
@@ -512,6 +544,21 @@ def _points(found: InMemoryMetricReader) -> dict[tuple[str, str, str], int]:
         for point in metric.data.data_points
         if point.attributes.get("messaging.destination.name") == "sums"
     }
+
+
+def test_processes_export_their_spans_before_they_end(tmp_path: Path) -> None:
+    """A sender, a worker, and a process that runs one body after the other: what they hold is exported at their end."""
+    write(tmp_path, {"tasks.py": KEEPING})
+    for task in ("here", "apart"):
+        queuekit("send", task, "--app", "tasks:app", folder=tmp_path)
+
+    done = queuekit("worker", "tasks:app", "--burst", folder=tmp_path)
+
+    spans = (tmp_path / "spans.txt").read_text().splitlines()
+    assert (done.returncode, sorted(spans)) == (
+        0,
+        ["process default apart", "process default here", "send default apart", "send default here"],
+    )
 
 
 def test_off_by_default() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from importlib.metadata import version
 from typing import Any
 
@@ -9,7 +10,7 @@ from opentelemetry import metrics, trace
 
 from queuekit_otel.conventions import SCHEMA
 
-__all__ = ["flush", "meter", "tracer"]
+__all__ = ["flush", "flush_at_exit", "meter", "tracer"]
 
 _PATIENCE_MILLIS = 5_000
 
@@ -22,6 +23,12 @@ def tracer() -> trace.Tracer:
 def meter() -> metrics.Meter:
     """Return the meter of this plugin."""
     return metrics.get_meter("queuekit_otel", version("queuekit-otel"), schema_url=SCHEMA)
+
+
+def flush_at_exit() -> None:
+    """Flush at the end of this process; a fork does not run the exit handlers that the SDK had set up before it."""
+    atexit.unregister(flush)
+    atexit.register(flush)
 
 
 def flush() -> None:

@@ -29,7 +29,7 @@ from queuekit_otel import conventions as names
 from queuekit_otel.carrying import baggage_into, headers_of, parent_of, span_in, with_baggage
 from queuekit_otel.measuring import Measuring
 from queuekit_otel.options import OtelOptions
-from queuekit_otel.providers import tracer
+from queuekit_otel.providers import flush_at_exit, tracer
 
 __all__ = ["Tracing"]
 
@@ -44,6 +44,7 @@ class Tracing(Middleware):
 
     def __init__(self, config: Any, options: OtelOptions) -> None:
         self._tracer = tracer()
+        flush_at_exit()
         self._about = names.about_broker(config.url("broker"))
         self._default_queue: str = config.default_queue
         self._continues = options.parent == "parent"
