@@ -10,6 +10,7 @@ from queuekit import Context, Fixed, Queuekit, Reject
 from queuekit.backend import Backend, BackendCapabilities, Record
 from queuekit.broker import Broker
 from queuekit.errors import CapabilityError
+from queuekit.limits import Concurrency, Rate
 from queuekit.operations.admin import Admin
 from support.venvs import ROOT
 from support.waiting import PATIENCE
@@ -38,6 +39,17 @@ def test_an_old_broker_declares_nothing_new(app: Queuekit) -> None:
 
     assert (able.portable_leases, able.tells_time, able.push, able.counts) == (True, True, False, able.inspect)
     assert (limits.batch_bytes, limits.max_delay) == (1_000_000, None)
+
+
+def test_an_old_broker_carries_limits(app: Queuekit) -> None:
+    """Messages wait for slots under its leases, and are handed back by them."""
+    begun: list[int] = []
+    pay = app.task(name="pay", limits=[Concurrency(1), Rate("1000/s", burst=10)], ignore_result=True)(begun.append)
+    app.send_many([pay.s(number) for number in range(8)])
+
+    burst(app)
+
+    assert sorted(begun) == list(range(8))
 
 
 def test_an_old_broker_delivers_retries_and_buries(app: Queuekit) -> None:
