@@ -10,8 +10,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import attrs
 
@@ -197,17 +198,17 @@ def changes_of(folders: Sequence[Path], *, required: bool) -> Callable[[threadin
         NotInstalledError: watchfiles is not installed.
     """
     try:
-        from watchfiles import PythonFilter, watch
+        watchfiles: Any = import_module("watchfiles")
     except ModuleNotFoundError:
         if required:
             raise NotInstalledError(
                 "--reload needs watchfiles, which is not installed", fix="Install it:  pip install 'queuekit[reload]'"
             ) from None
         return _no_changes
-    only = PythonFilter(extra_extensions=_CONFIG)
+    only = watchfiles.PythonFilter(extra_extensions=_CONFIG)
 
     def changes(stop: threading.Event) -> Iterator[Sequence[str]]:
-        found = watch(
+        found = watchfiles.watch(
             *folders, watch_filter=only, stop_event=stop, rust_timeout=int(_LOOK * 1000), yield_on_timeout=True
         )
         return (sorted({_shown(path) for _, path in changed}) for changed in found)
