@@ -1,4 +1,4 @@
-"""Each page and a few actions on the engines that need a server; tests/dashboard/test_browser.py does more."""
+"""Each page and a few actions on each engine that lasts; tests/dashboard/test_browser.py does more."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,17 +8,17 @@ import pytest
 
 from queuekit import Queuekit, every
 from queuekit.operations.admin import Admin
-from support.calls import SERVED
+from support.calls import AT_HAND, SERVED
 from support.dashboards import browser_on, sent, with_tasks
 
 pytest.importorskip("queuekit_dashboard", reason="pip install -e plugins/queuekit-dashboard starlette jinja2 uvicorn")
 
 
-@pytest.fixture(scope="module", params=["redis", "mongo", "aws"])
+@pytest.fixture(scope="module", params=["sqlite", "redis", "mongo", "aws"])
 def app(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Queuekit]:
-    """An app on an engine with a server."""
+    """An app on an engine that lasts."""
     folder: Path = tmp_path_factory.mktemp("dashboard")
-    made = with_tasks(SERVED[request.param](folder))
+    made = with_tasks({**AT_HAND, **SERVED}[request.param](folder))
     yield made
     made.close()
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -16,11 +15,10 @@ from support.working import burst, counts, inside, make_app, take_one
 pytest.importorskip("queuekit_dashboard", reason="pip install -e plugins/queuekit-dashboard starlette jinja2 uvicorn")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def app(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Queuekit]:
-    """An app with two tasks, on two engines."""
-    settings: dict[str, Any] = {"broker": f"sqlite:///{tmp_path}/jobs.db"} if request.param == "sqlite" else {}
-    made = with_tasks(make_app(**settings))
+@pytest.fixture
+def app() -> Iterator[Queuekit]:
+    """An app with three tasks."""
+    made = with_tasks(make_app())
     yield made
     made.close()
 
