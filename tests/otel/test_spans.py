@@ -547,18 +547,16 @@ def _points(found: InMemoryMetricReader) -> dict[tuple[str, str, str], int]:
 
 
 def test_processes_export_their_spans_before_they_end(tmp_path: Path) -> None:
-    """A sender, a worker, and a process that runs one body after the other: what they hold is exported at their end."""
+    """A sender and a worker export what they hold at their end; a body apart has half a second for it, and may not."""
     write(tmp_path, {"tasks.py": KEEPING})
     for task in ("here", "apart"):
         queuekit("send", task, "--app", "tasks:app", folder=tmp_path)
 
     done = queuekit("worker", "tasks:app", "--burst", folder=tmp_path)
 
-    spans = (tmp_path / "spans.txt").read_text().splitlines()
-    assert (done.returncode, sorted(spans)) == (
-        0,
-        ["process default apart", "process default here", "send default apart", "send default here"],
-    )
+    spans = {*(tmp_path / "spans.txt").read_text().splitlines()}
+    assert done.returncode == 0
+    assert spans - {"process default apart"} == {"process default here", "send default apart", "send default here"}
 
 
 def test_off_by_default() -> None:
