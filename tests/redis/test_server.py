@@ -98,7 +98,7 @@ def test_waiting_costs_no_commands(own: RedisBroker, raw: Any) -> None:
     own.interrupt()
 
     assert waiting.result(timeout=PATIENCE) == []
-    assert calls(raw)["zpopmin"] == 2
+    assert calls(raw)["exists"] == 2
 
 
 def test_an_idle_worker_looks_once_a_wait(own: RedisBroker, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_an_idle_worker_looks_once_a_wait(own: RedisBroker, raw: Any, monkeypatc
         raw.config_resetstat()
         assert own.receive(["jobs"], limit=1, wait=0.1, lease=60) == []
         counted = calls(raw)
-        looks.append(counted["zpopmin"] - counted["blpop"])
+        looks.append(counted["exists"] - counted["blpop"])
     own.send([message("between")])
 
     found = own.receive(["jobs"], limit=1, wait=PATIENCE, lease=60)
