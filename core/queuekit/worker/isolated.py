@@ -27,7 +27,7 @@ from queuekit.worker.carried import pack_outcome, read_delivery
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
-__all__ = ["Idle", "Interrupt", "WriteStack", "not_carried", "serve"]
+__all__ = ["Cancel", "Idle", "Inbox", "Interrupt", "WriteStack", "not_carried", "serve"]
 
 
 _LONGEST_CLOSE = 2.0
@@ -40,8 +40,16 @@ class Idle:
 
 
 @attrs.frozen
-class Interrupt:
-    """Worker to process: interrupt the body, which has reached its timeout."""
+class Cancel:
+    """Worker to process: mark a body as cancelled."""
+
+    number: int
+    """Which delivery to this process is meant, from 1: its body may have ended before the order arrives."""
+
+
+@attrs.frozen
+class Interrupt(Cancel):
+    """Worker to process: interrupt a body, which has reached its timeout."""
 
 
 @attrs.frozen
@@ -50,12 +58,29 @@ class WriteStack:
 
 
 @attrs.define
-class _Inbox:
+class Inbox:
     """What the thread that runs bodies and the one that receives orders know of each other."""
 
-    current: Run | None = None
+    count: int = 0
+    """How many deliveries have arrived."""
+    current: tuple[int, Run] | None = None
+    """The body that runs and the number of its delivery."""
     gone: bool = False
     """Whether the worker is gone."""
+
+    @property
+    def run(self) -> Run | None:
+        """The body that runs."""
+        current = self.current
+        return None if current is None else current[1]
+
+    def obey(self, order: Cancel) -> None:
+        """Cancel or interrupt the body that *order* means, unless it has ended."""
+        number, run = self.current or (0, None)
+        if run is not None and number == order.number:
+            run.context.cancel()
+            if isinstance(order, Interrupt):
+                _interrupt(run)
 
 
 def serve(pipe: Connection, orders: Connection, *, ref: AppRef, worker: str, idle: float | None, stacks: int) -> int:
@@ -81,7 +106,7 @@ def serve(pipe: Connection, orders: Connection, *, ref: AppRef, worker: str, idl
     configure_logging(level=app.config.log.level, style=app.config.log.format, worker=worker)
     executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
     executor.keeps_loop = True
-    inbox = _Inbox()
+    inbox = Inbox()
     threading.Thread(target=_watch, args=(orders, inbox, stacks), daemon=True).start()
     answer_signal(stacks)
     if SIGNAL is not None:  # the other thread takes it, so that it interrupts no call of a body
@@ -95,7 +120,7 @@ def serve(pipe: Connection, orders: Connection, *, ref: AppRef, worker: str, idl
     return 0
 
 
-def _work(pipe: Connection, executor: Executor, inbox: _Inbox, idle: float | None) -> None:
+def _work(pipe: Connection, executor: Executor, inbox: Inbox, idle: float | None) -> None:
     while idle is None or pipe.poll(idle):
         try:
             delivery = read_delivery(pipe.recv_bytes())
@@ -124,7 +149,7 @@ def _flush() -> None:
             stream.flush()
 
 
-def _watch(orders: Connection, inbox: _Inbox, stacks: int) -> None:
+def _watch(orders: Connection, inbox: Inbox, stacks: int) -> None:
     """Receive orders; end the process when the worker is gone, so that no body outlives its lease."""
     while True:
         try:
@@ -136,11 +161,9 @@ def _watch(orders: Connection, inbox: _Inbox, stacks: int) -> None:
             return
         if isinstance(order, WriteStack):
             with contextlib.suppress(Exception):  # the worker then asks by a signal
-                write_stack(stacks, _stack(inbox.current))
-        elif inbox.current is not None:
-            inbox.current.context.cancel()
-            if isinstance(order, Interrupt):
-                _interrupt(inbox.current)
+                write_stack(stacks, _stack(inbox.run))
+        else:
+            inbox.obey(order)
 
 
 def _interrupt(run: Run) -> None:
@@ -163,12 +186,13 @@ def _stack(run: Run | None) -> tuple[Frame, ...]:
     return frames_of_task(run.coroutine, getattr(run.coroutine.get_loop(), "_thread_id", None) or thread)
 
 
-def _run(executor: Executor, delivery: Delivery, inbox: _Inbox) -> bytes:
+def _run(executor: Executor, delivery: Delivery, inbox: Inbox) -> bytes:
     """Return the outcome of a delivery, packed for the worker."""
+    inbox.count += 1
     prepared = executor.prepare(attrs.evolve(delivery, crashes=0) if delivery.crashes else delivery, {})
     if isinstance(prepared, Outcome):
         return pickle.dumps(prepared)
-    inbox.current = prepared
+    inbox.current = inbox.count, prepared
     if inbox.gone:  # the other thread may have looked before there was a current body
         os._exit(1)
     try:

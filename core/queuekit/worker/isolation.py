@@ -31,7 +31,7 @@ from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_delivery, read_outcome
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
-from queuekit.worker.isolated import Idle, Interrupt, WriteStack, not_carried
+from queuekit.worker.isolated import Cancel, Idle, Interrupt, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
 from queuekit.worker.limit import GRACE
 from queuekit.worker.presence import in_bytes, out_of_memory_kills, resident_bytes
@@ -283,6 +283,8 @@ class _BodyProcess:
         self._process = process
         self._pipe = process.pipe
         self._sending = threading.Lock()
+        self._count = 0
+        """How many deliveries it was sent."""
         # One for all bodies: `multiprocessing.connection.wait` makes one for each call, as slow as all else.
         self._poll = select.poll()
         self._rss = 0
@@ -325,6 +327,7 @@ class _BodyProcess:
             _NotBegunError: It ended before it received the delivery.
         """
         now = time.monotonic()
+        self._count += 1
         try:
             self._pipe.send_bytes(pack_delivery(run.delivery))
         except OSError as error:
@@ -354,7 +357,7 @@ class _BodyProcess:
                 run.did = "killed"
                 return False
             if run.context.cancelled and not told:
-                self._send(None)
+                self._send(Cancel(self._count))
                 told = True
             now = time.monotonic()
             if now >= hard:
@@ -362,7 +365,7 @@ class _BodyProcess:
                 return False
             if now >= soft:
                 soft = math.inf
-                self._send(Interrupt())
+                self._send(Interrupt(self._count))
             self._rss = resident_bytes(self.pid) or self._rss
         return True
 
