@@ -43,6 +43,10 @@ _TICK = 0.1
 """Seconds between two checks of a body's time limit and cancel mark."""
 _LONGEST_START = 60.0
 """Seconds that a process may take to load the app."""
+_BUFFERED = 65_536
+"""Bytes of a delivery that surely fit into the buffer of a pipe, so that sending them does not block."""
+_LONGEST_SEND = 0.5
+"""Seconds after the end of a process within which the rest of a delivery to it fails."""
 _PATIENCE = 2.0
 """Seconds that a suspect waits in its thread for other suspects to end before it is snoozed: most bodies are short."""
 _LONGEST_PUT_OFF = 60.0
@@ -328,18 +332,33 @@ class _BodyProcess:
         """
         now = time.monotonic()
         self._count += 1
-        try:
-            self._pipe.send_bytes(pack_delivery(run.delivery))
-        except OSError as error:
-            raise _NotBegunError from error
+        sender = self._hand_over(pack_delivery(run.delivery))
         try:
             if not self._await_end(run, now):
                 return None
             # After its death, a child that the body left behind may keep the pipe open.
             answer = self._pipe.recv_bytes() if self._has_news(0.0, of=self._pipe) else None
         except (EOFError, OSError):
-            return None
-        return None if answer is None else _read(answer, run.delivery)
+            answer = None
+        if answer is not None:
+            return _read(answer, run.delivery)
+        if sender is not None:
+            sender.check()
+        return None
+
+    def _hand_over(self, data: bytes) -> _Sender | None:
+        """Send a delivery; return what still sends it, if it is large.
+
+        Raises:
+            _NotBegunError: The process has ended.
+        """
+        if len(data) > _BUFFERED:
+            return _Sender(self._pipe, data)
+        try:
+            self._pipe.send_bytes(data)
+        except OSError as error:
+            raise _NotBegunError from error
+        return None
 
     def _has_news(self, seconds: float, *, of: Connection | None = None) -> bool:
         """Return whether it has answered or died within *seconds*; with *of*, whether that connection says so."""
@@ -404,6 +423,31 @@ class _BodyProcess:
             return f"killed by {signal.Signals(-code).name}"
         except ValueError:
             return f"killed by signal {-code}"
+
+
+class _Sender:
+    """Sends a large delivery, so that the limits of its run hold although a process that is stopped reads nothing."""
+
+    def __init__(self, pipe: Connection, data: bytes) -> None:
+        self._pipe, self._data = pipe, data
+        self._sent = False
+        self._thread = threading.Thread(target=self._send, name="queuekit-delivery", daemon=True)
+        self._thread.start()
+
+    def _send(self) -> None:
+        with contextlib.suppress(OSError):
+            self._pipe.send_bytes(self._data)
+            self._sent = True
+
+    def check(self) -> None:
+        """Check that a process which has ended without an answer had received it.
+
+        Raises:
+            _NotBegunError: It had not.
+        """
+        self._thread.join(_LONGEST_SEND)  # a child that a body left behind may keep the pipe open
+        if not self._sent:
+            raise _NotBegunError
 
 
 def _read(answer: bytes, delivery: Delivery) -> Outcome:

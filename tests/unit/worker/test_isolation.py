@@ -1,6 +1,12 @@
 """When a suspect asks again, and how an end is told; the processes themselves are at work in tests/integration."""
 
+import os
 import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +16,12 @@ from queuekit.broker import Delivery
 from queuekit.envelope import Envelope
 from queuekit.wire.records import read_info
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.isolation import Isolation, _BodyProcess, _put_off
+from queuekit.worker.isolation import Isolation, _BodyProcess, _NotBegunError, _put_off
+from support.waiting import wait_until
 from support.working import executor_of, make_app, prepared
+
+BEYOND_BUFFERS = "x" * 900_000
+"""More than a pipe takes without a reader."""
 
 
 @pytest.mark.parametrize(
@@ -62,3 +72,44 @@ def test_tells_in_words_how_a_body_ended(code: int | None, words: str) -> None:
     process: Any = SimpleNamespace(code=code, pipe=None)
 
     assert _BodyProcess(process).exit_reason() == words
+
+
+@pytest.fixture
+def deaf() -> Iterator[tuple[_BodyProcess, Connection]]:
+    """A process for bodies that reads nothing, as if it were stopped, and its end of the pipe."""
+    with ExitStack() as ends:
+        here, there = (ends.enter_context(Connection(end.detach())) for end in socket.socketpair())
+        status, tells = os.pipe()
+        ends.callback(os.close, tells)
+        process: Any = SimpleNamespace(
+            pid=os.getpid(), pipe=here, status=ends.enter_context(Connection(status, writable=False))
+        )
+        body = _BodyProcess(process)
+        there.send(1)
+        body.wait_until_ready()
+        yield body, there
+        there.close()
+        wait_until(lambda: "queuekit-delivery" not in {one.name for one in threading.enumerate()}, what="the sender")
+
+
+def test_limit_holds_where_a_large_delivery_is_not_read(deaf: tuple[_BodyProcess, Connection]) -> None:
+    """A process that was stopped between two bodies is given up at the hard limit, however large the message is."""
+    app = make_app()
+    app.task(name="t", time_limit=0.1)(print)
+    app.tasks["t"].send(BEYOND_BUFFERS)
+
+    assert deaf[0].call(prepared(app)) is None
+    assert deaf[0].overran
+    app.close()
+
+
+def test_large_delivery_that_was_not_read_has_not_begun(deaf: tuple[_BodyProcess, Connection]) -> None:
+    """The process ended while it was idle: nobody is blamed for that."""
+    app = make_app()
+    app.task(name="t")(print)
+    app.tasks["t"].send(BEYOND_BUFFERS)
+    deaf[1].close()
+
+    with pytest.raises(_NotBegunError):
+        deaf[0].call(prepared(app))
+    app.close()
