@@ -410,6 +410,46 @@ def test_secret_arguments_stay(fresh: House) -> None:
     assert not any("4711" in page.text for page in pages)
 
 
+def test_secret_defaults_stay() -> None:
+    """The default of a marked parameter, or of one named in ``redact``, is shown on no page of tasks."""
+    app = make_app(redact=["pin"])
+
+    @app.task(name="pay")
+    def pay(order: int = 7, pin: str = "4711", card: Annotated[str, Secret] = "4711-0815") -> None: ...
+
+    pages = [_opened(app).get(path) for path in ("/tasks", "/task?name=pay")]
+
+    assert all("order: int = 7" in page.words and "4711" not in page.text for page in pages)
+    app.close()
+
+
+def test_default_that_cannot_be_shown() -> None:
+    """A default whose ``repr`` fails takes no page of tasks down."""
+
+    class Odd:
+        def __repr__(self) -> str:
+            raise RuntimeError
+
+    app = make_app()
+    odd = Odd()
+
+    @app.task(name="odd")
+    def take(value: Any = odd) -> None: ...
+
+    pages = [_opened(app).get(path) for path in ("/tasks", "/task?name=odd")]
+
+    assert all(page.status == 200 and "<Odd>" in page.words.replace("&lt;", "<") for page in pages)
+    app.close()
+
+
+def _opened(app: Queuekit) -> Browser:
+    """Return the browser of somebody who may look at *app*."""
+    from queuekit_dashboard import dashboard
+    from queuekit_dashboard.access import Access
+
+    return Browser(dashboard(app, access=lambda _: Access("ann")))
+
+
 def test_faults_of_ours_tell_nothing(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -535,6 +575,26 @@ def test_user_that_cannot_be_read(line: str) -> None:
 
     with pytest.raises(ConfigError, match="is not written as name:role:hash"):
         Users([line])
+
+
+@pytest.mark.parametrize("line", ["4711", "scrypt.4711.4711"])
+def test_password_in_the_place_of_a_user_is_not_shown(line: str) -> None:
+    """What is no user may be a password or a hash, so its text is no part of the error."""
+    from queuekit_dashboard.access import Users
+
+    with pytest.raises(ConfigError) as caught:
+        Users([line])
+
+    assert "4711" not in "".join(caught.value.lines())
+
+
+@pytest.mark.parametrize("path", ["/message/retry", "/message/drop"])
+def test_queue_of_a_dead_letter_is_checked(house: House, path: str) -> None:
+    """A form that names what cannot be a queue is refused before a broker is asked."""
+    page = house.owner.post(path, page="/queue?name=default", id="x", queue="a/b", sure="yes")
+
+    assert page.status == 400
+    assert "cannot name a queue" in page.words
 
 
 def test_access_of_an_application(house: House) -> None:

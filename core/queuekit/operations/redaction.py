@@ -16,7 +16,7 @@ from queuekit.tasks.annotations import Names, annotations_of, classes_in, fields
 from queuekit.tasks.callables import body_of
 from queuekit.tasks.task import Task
 
-__all__ = ["HIDDEN", "redacted"]
+__all__ = ["HIDDEN", "hidden_parameters", "redacted"]
 
 HIDDEN = "***"
 """Takes the place of a hidden value."""
@@ -43,6 +43,12 @@ def redacted(message: Message, task: Task[..., Any] | None, names: Collection[st
     if not hide.hid:
         return message, False
     return attrs.evolve(message, args=args, kwargs=kwargs, source=None, is_open=True), True
+
+
+def hidden_parameters(task: Task[..., Any], names: Collection[str]) -> frozenset[str]:
+    """Return the parameters of *task* whose values are hidden; *names* as for :func:`redacted`."""
+    wanted = {name.casefold() for name in names}
+    return _marked(task) | {name for name in task.parameters.names if name.casefold() in wanted}
 
 
 def _positional(message: Message, task: Task[..., Any] | None, hidden: Collection[str]) -> list[tuple[str | None, Any]]:

@@ -102,8 +102,10 @@ def _user(line: str) -> tuple[str, tuple[Role, bytes, str]]:
     except (IndexError, ValueError):
         kind, salt = "", b""
     if not name or role not in ("read", "act") or kind != "scrypt" or not salt or len(parts) != 3:  # noqa: PLR2004 - three parts
+        # What has no colon may be a password, or a hash.
+        who = f"the user {name[:60]!r}" if rest else "a user"
         raise ConfigError(
-            f"the user {name[:60]!r} of the dashboard is not written as name:role:hash",
+            f"{who} of the dashboard is not written as name:role:hash",
             fix="The role is read or act; print a hash:  queuekit dashboard --hash",
         )
     return name, ("act" if role == "act" else "read", salt, hashed)

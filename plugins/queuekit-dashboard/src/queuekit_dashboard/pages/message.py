@@ -8,7 +8,7 @@ from typing import Any
 from queuekit.broker import Place
 from queuekit.cli.message_view import as_document, timeline
 from queuekit.cli.stack import no_answer, not_running
-from queuekit.ids import check_id
+from queuekit.ids import check_id, check_name
 from queuekit.operations.admin import Admin, MessageView
 from queuekit.operations.stacks import ask_stack
 from queuekit.operations.why import collect, reasons
@@ -39,7 +39,7 @@ def cancel_it(call: PageRequest) -> Go:
 
 def retry_it(call: PageRequest) -> Go:
     """Put a dead letter back on its queue."""
-    id, queue = check_id(call.need("id")), call.need("queue")
+    id, queue = check_id(call.need("id")), check_name(call.need("queue"), what="queue")
     done = call.admin.replay(queue, [id])
     if not done:
         return Go(link("/message", id=id), "It is no dead letter any more.")
@@ -49,7 +49,7 @@ def retry_it(call: PageRequest) -> Go:
 
 def drop_it(call: PageRequest) -> Go:
     """Delete a dead letter."""
-    id, queue = check_id(call.need("id")), call.need("queue")
+    id, queue = check_id(call.need("id")), check_name(call.need("queue"), what="queue")
     call.need_consent()
     done = call.admin.drop(queue, [id])
     if not done:

@@ -9,7 +9,8 @@ from typing import Any
 from queuekit import durations
 from queuekit.cli.send import parse_value
 from queuekit.errors import OptionError
-from queuekit.tasks.callables import body_of
+from queuekit.operations.redaction import HIDDEN, hidden_parameters
+from queuekit.tasks.callables import body_of, signature_of
 from queuekit.tasks.task import Task
 from queuekit_dashboard.calls import Go, HtmlPage, PageRequest, link
 
@@ -19,6 +20,8 @@ _FIELD = "arg."
 """Beginning of the names of the fields that hold arguments."""
 _SHOWN = 500
 """Tasks on a page."""
+_LONGEST_DEFAULT = 200
+"""Characters of a default."""
 
 
 def show(call: PageRequest) -> HtmlPage:
@@ -40,7 +43,7 @@ def form(call: PageRequest) -> HtmlPage:
     """Return the form that sends a call of a task."""
     task = _task(call, call.query.get("name", ""))
     return HtmlPage(
-        template="task.html", values={"title": task.name, **_row(call, task), "fields": list(_fields(task))}
+        template="task.html", values={"title": task.name, **_row(call, task), "fields": list(_fields(call, task))}
     )
 
 
@@ -49,7 +52,7 @@ def send_it(call: PageRequest) -> Go:
     task = _task(call, call.need("name"))
     kwargs: dict[str, Any] = {}
     args: list[Any] = []
-    for field in _fields(task):
+    for field in _fields(call, task):
         text = call.given(_FIELD + field["name"])
         if not text:
             continue
@@ -74,23 +77,47 @@ def _task(call: PageRequest, name: str) -> Task[..., Any]:
 def _row(call: PageRequest, task: Task[..., Any]) -> dict[str, Any]:
     return {
         "task": task,
-        "signature": str(task.parameters),
+        "signature": str(inspect.Signature(_parameters(call, task))),
         "queue": task.defaults.queue or call.app.config.default_queue,
         "about": inspect.getdoc(body_of(task.function)) or "",
     }
 
 
-def _fields(task: Task[..., Any]) -> Iterator[dict[str, Any]]:
+class _Default:
+    """Stands for the default of a parameter: the text that shows it, which hides what operators must not see."""
+
+    def __init__(self, value: Any, *, hidden: bool) -> None:
+        self._value = value
+        self._hidden = hidden
+
+    def __repr__(self) -> str:
+        if self._hidden:
+            return HIDDEN
+        try:
+            return repr(self._value)[:_LONGEST_DEFAULT]
+        except Exception:  # noqa: BLE001 - the user's code
+            return f"<{type(self._value).__name__}>"
+
+
+def _parameters(call: PageRequest, task: Task[..., Any]) -> list[inspect.Parameter]:
+    """Return the parameters that callers fill, with defaults that can be shown."""
+    found, hidden = signature_of(body_of(task.function)).parameters, hidden_parameters(task, call.app.config.redact)
+    return [
+        one if one.default is one.empty else one.replace(default=_Default(one.default, hidden=name in hidden))
+        for name in task.parameters.names
+        for one in [found[name]]
+    ]
+
+
+def _fields(call: PageRequest, task: Task[..., Any]) -> Iterator[dict[str, Any]]:
     """Yield a field for each parameter, as the signature describes it."""
-    parameters = inspect.signature(body_of(task.function)).parameters
-    for name in task.parameters.names:
-        one = parameters[name]
+    for one in _parameters(call, task):
         hint = "" if one.annotation is one.empty else inspect.formatannotation(one.annotation).strip("'")
         yield {
-            "name": name,
+            "name": one.name,
             "hint": hint,
             "required": one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD},
-            "default": "" if one.default is one.empty else repr(one.default)[:200],
+            "default": "" if one.default is one.empty else repr(one.default),
             "many": one.kind is one.VAR_POSITIONAL,
             "names": one.kind is one.VAR_KEYWORD,
             "by_place": one.kind is one.POSITIONAL_ONLY,
