@@ -3,7 +3,11 @@
 import signal
 import subprocess
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 
 import pytest
@@ -22,6 +26,44 @@ def _status(address: str) -> int:
         with error:
             return error.code
     return status
+
+
+@contextmanager
+def _asked(connection: HTTPConnection, root: str, token: str) -> Iterator[HTTPResponse]:
+    """Open the dashboard at *root* with its token, and yield the beginning of its stream of events."""
+    form = {"Origin": root, "Content-Type": "application/x-www-form-urlencoded"}
+    connection.request("POST", "/login", urllib.parse.urlencode({"token": token}), form)
+    with connection.getresponse() as opened:
+        opened.read()
+        cookie = next(value for value in opened.msg.get_all("set-cookie", []) if value.startswith("queuekit_session"))
+    connection.request("GET", "/events", headers={"Cookie": cookie.partition(";")[0]})
+    with connection.getresponse() as stream:
+        yield stream
+
+
+def test_open_page_does_not_hold_it_up(tmp_path: Path) -> None:
+    """Ctrl-C ends it without an error, while a page follows the figures."""
+    write(tmp_path, {"tasks.py": "from queuekit import Queuekit\napp = Queuekit(broker='sqlite:///jobs.db')\n"})
+    command = [*MAIN, "--app", "tasks:app", "dashboard", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        root, _, token = process.stderr.readline().split()[1].partition("/login?token=")
+        connection = HTTPConnection(urllib.parse.urlsplit(root).netloc, timeout=PATIENCE)
+        try:
+            with _asked(connection, root, token) as stream:
+                first = stream.readline()
+                process.send_signal(signal.SIGINT)
+                rest = stream.read()
+            process.wait(PATIENCE)
+        finally:
+            connection.close()
+            process.kill()
+        said = process.stderr.read()
+
+    assert first == b"event: figures\n"
+    assert rest.endswith(b"\n\n")
+    assert "Traceback" not in said
+    assert "Cancel" not in said
 
 
 def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -55,7 +56,20 @@ def command(session: Any, *, host: str, port: int, users: tuple[str, ...], hosts
         path = f"/login?token={access.token}" if isinstance(access, Sessions) else "/"
         click.echo(f"dashboard  http://{_in_url(host)}:{port}{path}", err=True)
         config = uvicorn.Config(served, log_level="warning", timeout_graceful_shutdown=1, server_header=False)
-        uvicorn.Server(config).run(sockets=[bound])
+        _Server(config, stopping=served.state.end_streams).run(sockets=[bound])
+
+
+class _Server(uvicorn.Server):
+    """A server that calls *stopping* before it waits for the requests that are still open."""
+
+    def __init__(self, config: uvicorn.Config, *, stopping: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._stopping = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop the server."""
+        self._stopping()
+        await super().shutdown(sockets)
 
 
 def _check_address(host: str, *, closed: bool) -> None:

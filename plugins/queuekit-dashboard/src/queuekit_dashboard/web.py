@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from hmac import compare_digest
 from pathlib import Path
 from typing import Literal
@@ -45,8 +46,9 @@ _SAID = "queuekit_said"
 """Cookie of what an action did, for the next page."""
 _EVERY = 2.0
 """Seconds between two looks for new figures."""
-_STREAM = 300.0
-"""Seconds after which a stream of events ends; the browser opens another one."""
+_STREAM = 10.0
+"""Seconds after which a stream of events ends, and the browser opens another one: servers of applications that mount
+the dashboard wait for it when they stop."""
 _MOST_STREAMS = 100
 _MOMENT = 0.15
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -72,6 +74,8 @@ def make(
 ) -> Starlette:
     """Return the dashboard.
 
+    ``state.end_streams`` of it ends the streams that are open, from the event loop that serves them.
+
     Args:
         app: The app to look at.
         access: Says who asks.
@@ -82,10 +86,11 @@ def make(
     """
     admin = Admin(app)
     site = Site(app=app, admin=admin, figures=Figures(admin, moment=moment), bulk=BulkActions(admin))
+    streams: set[asyncio.Event] = set()
     routes = [
         *(Route(path, _page(site, function, live), methods=["GET"]) for path, function in PAGES.items()),
         *(Route(path, _action(site, action, live), methods=["POST"]) for path, action in ACTIONS.items()),
-        Route("/events", _events(site, stream), methods=["GET"]),
+        Route("/events", _events(site, stream, streams), methods=["GET"]),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
     if isinstance(access, Sessions):
@@ -100,6 +105,7 @@ def make(
     guard = Middleware(AccessGuard, access=access, hosts=hosts)
     made = Starlette(routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={404: _missing})
     made.router.redirect_slashes = False
+    made.state.end_streams = functools.partial(_end_all, streams)
     return made
 
 
@@ -234,9 +240,8 @@ def _login(sessions: Sessions) -> Endpoint:
     return login
 
 
-def _events(site: Site, stream: float) -> Endpoint:
+def _events(site: Site, stream: float, open_streams: set[asyncio.Event]) -> Endpoint:
     """Return the stream that says when figures have changed; the page then reads itself again."""
-    open_streams: set[object] = set()
 
     async def events(_request: Request) -> Response:
         if len(open_streams) >= _MOST_STREAMS:
@@ -246,10 +251,10 @@ def _events(site: Site, stream: float) -> Endpoint:
     return events
 
 
-async def _ticks(site: Site, stream: float, open_streams: set[object]) -> AsyncIterator[str]:
-    mark, loop = object(), asyncio.get_running_loop()
+async def _ticks(site: Site, stream: float, open_streams: set[asyncio.Event]) -> AsyncIterator[str]:
+    ending, loop = asyncio.Event(), asyncio.get_running_loop()
     end, before = loop.time() + stream, object()
-    open_streams.add(mark)
+    open_streams.add(ending)
     try:
         while True:
             seen = await run_in_threadpool(_seen, site)
@@ -257,9 +262,16 @@ async def _ticks(site: Site, stream: float, open_streams: set[object]) -> AsyncI
             before = seen
             if loop.time() + _EVERY > end:
                 return
-            await asyncio.sleep(_EVERY)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(ending.wait(), _EVERY)
+                return
     finally:
-        open_streams.discard(mark)
+        open_streams.discard(ending)
+
+
+def _end_all(open_streams: set[asyncio.Event]) -> None:
+    for ending in open_streams:
+        ending.set()
 
 
 def _seen(site: Site) -> object:
