@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,6 +93,49 @@ def test_worker_starts_again_with_the_new_source(tmp_path: Path, pool: str) -> N
 
     assert code == 0
     assert "For development, not for production." in log.read_text()
+
+
+def test_a_program_ends_with_its_parent(tmp_path: Path) -> None:
+    """As at SIGTERM, once the pipe that is its standard input has ended."""
+    (tmp_path / "tasks.py").write_text(TASKS, encoding="utf-8")
+
+    with subprocess.Popen(
+        [sys.executable, "-m", "queuekit.cli.attended", "scheduler", "tasks:app"],
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        wait_until(lambda: "is now the scheduler leader" in process.stderr.readline())
+        _, rest = process.communicate(timeout=PATIENCE)  # closes the pipe
+
+    assert process.returncode == 0, rest
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP], ids=["SIGKILL", "SIGHUP"])
+@pytest.mark.parametrize("command", [["dev"], ["worker", "--reload"]], ids=" ".join)
+def test_nothing_is_left_where_the_watcher_dies(tmp_path: Path, command: list[str], number: int) -> None:
+    """However it dies."""
+    pytest.importorskip("watchfiles")
+    (tmp_path / "tasks.py").write_text(TASKS, encoding="utf-8")
+
+    with running(tmp_path, *command) as (process, log):
+        wait_until(lambda: " ready" in log.read_text(), log.read_text)
+        process.send_signal(number)
+        process.wait(PATIENCE)
+        wait_until(lambda: nothing_of(process.pid), log.read_text)
+
+
+def nothing_of(group: int) -> bool:
+    """Return whether no process of a terminal is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def test_reload_and_burst_exclude_each_other(tmp_path: Path) -> None:

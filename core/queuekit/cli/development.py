@@ -37,9 +37,8 @@ def drain_of(session: Session) -> float:
 
 def program(name: str, session: Session, *words: str, reloads: bool = True) -> DevProgram:
     """Return the program that runs another command of queuekit with the options of this one."""
-    return DevProgram(
-        name=name, command=[sys.executable, "-m", "queuekit.cli", *session.arguments(), *words], reloads=reloads
-    )
+    command = [sys.executable, "-m", "queuekit.cli.attended", *session.arguments(), *words]
+    return DevProgram(name=name, command=command, reloads=reloads)
 
 
 def run_reloading(session: Session, *, wait_for: float | None, folders: Sequence[Path]) -> int:

@@ -54,6 +54,8 @@ class DevProgram:
 class Programs:
     """Runs programs until a signal, and starts them again when source files change.
 
+    The standard input of each is a pipe that ends when this process does, however it does.
+
     Args:
         programs: What to run.
         changes: Yields the source files that have changed, often none; its first step begins to watch.
@@ -78,14 +80,16 @@ class Programs:
         self._limit = drain + _LATE
         self._stopping = threading.Event()
         self._signals = 0
+        self._stdin = self._alive = -1
 
     def run(self) -> int:
-        """Run until the first SIGTERM or SIGINT.
+        """Run until the first SIGTERM, SIGINT or, unless it is ignored, SIGHUP.
 
         Returns:
             The exit code of a single program; of several, 0.
         """
-        old = {number: signal.signal(number, self._signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        old = {number: signal.signal(number, self._signal) for number in _ends()}
+        self._stdin, self._alive = os.pipe()
         try:
             changes = self._changes(self._stopping)
             next(changes, None)  # from here on no change is missed
@@ -97,6 +101,8 @@ class Programs:
                 self._look(changed)
         finally:
             codes = self._stop(self._programs)
+            os.close(self._stdin)
+            os.close(self._alive)
             for number, handler in old.items():
                 signal.signal(number, handler)
         return max(codes[0], 0) if len(codes) == 1 else 0  # a program that had not begun ends by the signal itself
@@ -129,16 +135,24 @@ class Programs:
         output = None if self._copy is None else subprocess.PIPE
         process = program.process = subprocess.Popen(  # noqa: S603 - commands of the developer
             program.command,
-            stdin=subprocess.DEVNULL,
+            stdin=self._stdin,
             stdout=output,
             stderr=None if output is None else subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         if process.stdout is not None and self._copy is not None:
             program.reader = threading.Thread(
-                target=_read, args=(program.name, process.stdout, self._copy), daemon=True
+                target=self._read, args=(program.name, process.stdout, self._copy), daemon=True
             )
             program.reader.start()
+
+    def _read(self, name: str, lines: IO[bytes], copy: Callable[[str, bytes], None]) -> None:
+        with lines:
+            for line in lines:
+                try:
+                    copy(name, line)
+                except OSError:  # nobody reads the output any more; tasks that print go on until they have ended
+                    self._stopping.set()
 
     def _stop(self, programs: Iterable[DevProgram]) -> list[int]:
         """End *programs*, those that take long at the second signal or when their time is over; return exit codes."""
@@ -173,16 +187,15 @@ class Programs:
         return process.wait()
 
 
+def _ends() -> list[signal.Signals]:
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # by nohup
+    return [signal.SIGTERM, signal.SIGINT, *([] if ignored else [signal.SIGHUP])]
+
+
 def _terminate(programs: Iterable[DevProgram]) -> None:
     for program in programs:
         if program.process is not None:
             program.process.terminate()
-
-
-def _read(name: str, lines: IO[bytes], copy: Callable[[str, bytes], None]) -> None:
-    with lines:
-        for line in lines:
-            copy(name, line)
 
 
 def changes_of(folders: Sequence[Path], *, required: bool) -> Callable[[threading.Event], Iterator[Sequence[str]]]:

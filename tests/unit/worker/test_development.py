@@ -104,6 +104,39 @@ def test_a_program_that_cannot_start_waits_for_a_change() -> None:
     assert run.said[:2] == [ended, "a.py, b.py, c.py and 1 more changed: starting again"]
 
 
+def test_output_that_nobody_reads_ends_the_programs(tmp_path: Path) -> None:
+    """As a signal does, and what they still print is read, so that no task fails for it."""
+    lines: list[bytes] = []
+
+    def copy(_: str, line: bytes) -> None:
+        lines.append(line)
+        raise BrokenPipeError
+
+    def changes(stop: threading.Event) -> Iterator[Sequence[str]]:
+        while not stop.wait(0.01):
+            yield []
+
+    code = Programs([program(STEADY, str(tmp_path / "starts"))], changes, say=print, copy=copy).run()
+
+    assert (code, lines) == (7, [b"hello\n", b"bye\n"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=["SIGTERM", "SIGHUP"])
+def test_other_signals_end_the_programs_too(number: signal.Signals) -> None:
+    """Such as that of a terminal which is closed; the handler of before is back then."""
+    before = signal.getsignal(number)
+
+    def changes(stop: threading.Event) -> Iterator[Sequence[str]]:
+        yield []
+        signal.raise_signal(number)
+        while not stop.is_set():
+            yield []
+
+    Programs([program(BROKEN)], changes, say=print, copy=print).run()
+
+    assert signal.getsignal(number) == before
+
+
 def test_a_program_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When its time is over, so that the terminal comes back."""
     monkeypatch.setattr(development, "_LATE", -development.DRAIN)
