@@ -546,6 +546,26 @@ def _points(found: InMemoryMetricReader) -> dict[tuple[str, str, str], int]:
     }
 
 
+@pytest.mark.parametrize("method", ["on_start", "on_end"])
+def test_processor_that_fails_changes_no_outcome(
+    make: Callable[..., Queuekit], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """A span processor of the application that raises makes neither a send nor a run fail."""
+
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no room")
+
+    exporter()
+    monkeypatch.setattr(SimpleSpanProcessor, method, broken)
+    app = make(settle=True)
+
+    single, both = app.tasks["add"].send(1, 2), group([app.tasks["add"].s(3), app.tasks["add"].s(4)]).send()
+    burst(app)
+
+    assert single.get(timeout=0) == 3
+    assert both.get(timeout=0) == [3, 4]
+
+
 def test_processes_export_their_spans_before_they_end(tmp_path: Path) -> None:
     """A sender and a worker export what they hold at their end; a body apart has half a second for it, and may not."""
     write(tmp_path, {"tasks.py": KEEPING})

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import logging
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
 from opentelemetry import metrics, trace
+from opentelemetry.context import Context
 
 from queuekit_otel.conventions import SCHEMA
 
-__all__ = ["flush", "flush_at_exit", "meter", "tracer"]
+__all__ = ["begin", "end", "flush", "flush_at_exit", "meter", "tracer"]
 
 _PATIENCE_MILLIS = 5_000
+_LOG = logging.getLogger("queuekit.otel")
 
 
 def tracer() -> trace.Tracer:
@@ -23,6 +27,32 @@ def tracer() -> trace.Tracer:
 def meter() -> metrics.Meter:
     """Return the meter of this plugin."""
     return metrics.get_meter("queuekit_otel", version("queuekit-otel"), schema_url=SCHEMA)
+
+
+def begin(
+    tracer: trace.Tracer,
+    name: str,
+    parent: Context | None,
+    kind: trace.SpanKind,
+    attributes: dict[str, Any],
+    *,
+    links: Sequence[trace.Link] = (),
+    at: int | None = None,
+) -> trace.Span:
+    """Return a new span; one that records nothing if a sampler or processor of the application fails."""
+    try:
+        return tracer.start_span(name, parent, kind, attributes, links, at)
+    except Exception:  # noqa: BLE001 - the application's code
+        _LOG.exception("no span is made of %s", name)
+        return trace.INVALID_SPAN
+
+
+def end(span: trace.Span, *, at: int | None = None) -> None:
+    """End *span*; a processor of the application that fails changes nothing of what the span is about."""
+    try:
+        span.end(at)
+    except Exception:  # noqa: BLE001 - the application's code
+        _LOG.exception("a span processor failed")
 
 
 def flush_at_exit() -> None:
@@ -36,5 +66,9 @@ def flush() -> None:
     providers: tuple[Any, ...] = trace.get_tracer_provider(), metrics.get_meter_provider()
     for provider in providers:
         force_flush = getattr(provider, "force_flush", None)
-        if force_flush is not None:
+        if force_flush is None:
+            continue
+        try:
             force_flush(_PATIENCE_MILLIS)
+        except Exception:  # noqa: BLE001 - the application's code
+            _LOG.exception("spans or metrics are not exported")

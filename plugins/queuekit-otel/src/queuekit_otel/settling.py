@@ -9,7 +9,7 @@ from opentelemetry.trace import SpanKind
 
 from queuekit.events import MessagesSettled
 from queuekit_otel import conventions as names
-from queuekit_otel.providers import tracer
+from queuekit_otel.providers import begin, end, tracer
 
 __all__ = ["Settling"]
 
@@ -34,7 +34,5 @@ class Settling:
             attributes[names.DESTINATION] = messages[0].queue
             name = f"settle {messages[0].queue}"
         ended = time.time_ns()
-        span = self._tracer.start_span(
-            name, None, SpanKind.CLIENT, attributes, start_time=ended - int(event.seconds * _SECOND)
-        )
-        span.end(ended)
+        begun = ended - int(event.seconds * _SECOND)
+        end(begin(self._tracer, name, None, SpanKind.CLIENT, attributes, at=begun), at=ended)

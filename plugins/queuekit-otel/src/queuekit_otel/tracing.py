@@ -29,7 +29,7 @@ from queuekit_otel import conventions as names
 from queuekit_otel.carrying import baggage_into, headers_of, parent_of, span_in, with_baggage
 from queuekit_otel.measuring import Measuring
 from queuekit_otel.options import OtelOptions
-from queuekit_otel.providers import flush_at_exit, tracer
+from queuekit_otel.providers import begin, end, flush_at_exit, tracer
 
 __all__ = ["Tracing"]
 
@@ -68,7 +68,7 @@ class Tracing(Middleware):
         finally:
             _single.reset(mark)
             contexts.detach(token)
-            span.end()
+            end(span)
             if tried:
                 self._measuring.sent(queues, seconds=perf_counter() - begun, error=failed)
 
@@ -85,17 +85,17 @@ class Tracing(Middleware):
             span.set_attribute(names.MESSAGE, signature.id or "")
             span.set_attribute(names.CONVERSATION, _conversation(signature.id or ""))
         if sent is None:
-            span.end()
+            end(span)
         return signature
 
     def _of_creation(self, call: Signature[Any]) -> Span:
         queue = self._queue(call)
         attributes, parent = self._base("create", queue, call.task), _parent(call.headers)
-        return self._tracer.start_span(f"create {queue}", parent, SpanKind.PRODUCER, attributes)
+        return begin(self._tracer, f"create {queue}", parent, SpanKind.PRODUCER, attributes)
 
     def _of_single(self, call: Signature[Any], queue: str) -> Span:
         attributes, parent = self._base("send", queue, call.task), _parent({**trace_headers(), **call.headers})
-        return self._tracer.start_span(f"send {queue}", parent, SpanKind.PRODUCER, attributes)
+        return begin(self._tracer, f"send {queue}", parent, SpanKind.PRODUCER, attributes)
 
     def _of_batch(self, calls: Sequence[Signature[Any]], queues: Sequence[str]) -> Span:
         attributes: dict[str, Any] = {**self._base("send", "", ""), names.BATCH: len(calls)}
@@ -105,7 +105,7 @@ class Tracing(Middleware):
         if len(talks) == 1:
             attributes[names.CONVERSATION] = talks.pop()
         links = [Link(made) for call in calls if (made := span_in(call.headers)) is not None]
-        return self._tracer.start_span(name, _parent(trace_headers()), SpanKind.CLIENT, attributes, links)
+        return begin(self._tracer, name, _parent(trace_headers()), SpanKind.CLIENT, attributes, links=links)
 
     # -- runs
 
@@ -125,7 +125,7 @@ class Tracing(Middleware):
             raise
         finally:
             contexts.detach(token)
-            span.end()
+            end(span)
             self._measuring.processed(context.queue, seconds=perf_counter() - begun, error=failed)
 
     def _of_run(self, context: Context) -> Span:
@@ -143,7 +143,7 @@ class Tracing(Middleware):
             ambient = trace.get_current_span().get_span_context()
             linked = [sent, ambient if ambient.is_valid else None]
         links = [Link(one) for one in linked if one is not None]
-        return self._tracer.start_span(f"process {context.queue}", parent, SpanKind.CONSUMER, attributes, links)
+        return begin(self._tracer, f"process {context.queue}", parent, SpanKind.CONSUMER, attributes, links=links)
 
     # -- attributes
 
