@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import attrs
 import click
@@ -48,10 +52,21 @@ class TopFrame:
     workers: tuple[Presence, ...] | None
 
 
+def _number(context: click.Context, parameter: click.Parameter, value: float) -> float:
+    if math.isnan(value):
+        raise click.BadParameter("nan is not a number of seconds", ctx=context, param=parameter)
+    return value
+
+
 @click.command()
 @click.option("--once", is_flag=True, help="Print one frame and exit; so it does where the output is no terminal.")
 @click.option(
-    "--every", type=click.FloatRange(0.2, 3_600.0), default=1.0, show_default=True, help="Seconds between two frames."
+    "--every",
+    type=click.FloatRange(0.2, 3_600.0),
+    default=1.0,
+    show_default=True,
+    callback=_number,
+    help="Seconds between two frames.",
 )
 @engine_options
 @common_options
@@ -66,15 +81,28 @@ def command(session: Session, *, once: bool, every: float) -> None:
     if once or not sys.stdout.isatty():
         click.echo(drawn(look(admin), None))
         return
-    click.echo(_ENTER, nl=False)
-    try:
+    with _other_screen():
         for text in frames(admin, every):
             click.echo(_CLEAR + _fitted(text) + _REST, nl=False)
             time.sleep(every)
+
+
+@contextmanager
+def _other_screen() -> Iterator[None]:
+    """Show another screen of the terminal until Ctrl-C or SIGTERM, and leave the terminal as it was."""
+
+    def end(number: int, _: Any) -> None:
+        sys.exit(128 + number)  # as shells write the end by a signal
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        click.echo(_ENTER, nl=False)
+        yield
     except KeyboardInterrupt:
         return
     finally:
         click.echo(_LEAVE, nl=False)
+        signal.signal(signal.SIGTERM, before)
 
 
 def look(admin: Admin) -> TopFrame:

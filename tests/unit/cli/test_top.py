@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from queuekit.broker import QueueCounts
 from queuekit.cli import top
@@ -151,8 +152,19 @@ def terminal() -> Iterator[tuple[int, int]]:
         os.close(end)
 
 
-def test_watches_until_ctrl_c(tmp_path: Path, terminal: tuple[int, int]) -> None:
-    """On a terminal it takes the other screen, draws again and again, and gives the screen back."""
+def test_rejects_a_time_that_is_no_number() -> None:
+    """``nan`` is within every range, and no time to wait for."""
+    done = CliRunner().invoke(top.command, ["--every", "nan"])
+
+    assert done.exit_code == 2
+    assert "nan is not a number of seconds" in done.output
+
+
+@pytest.mark.parametrize(("end", "expected"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_watches_until_it_is_ended(
+    tmp_path: Path, terminal: tuple[int, int], end: signal.Signals, expected: int
+) -> None:
+    """On a terminal it takes the other screen, draws again and again, and gives the screen back however it ends."""
     write(tmp_path, {"tasks.py": APP})
     ours, theirs = terminal
     seen = b""
@@ -166,11 +178,11 @@ def test_watches_until_ctrl_c(tmp_path: Path, terminal: tuple[int, int]) -> None
     with subprocess.Popen(command, cwd=tmp_path, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         try:
             wait_until(lambda: has(b"0 waiting", 2))
-            process.send_signal(signal.SIGINT)
+            process.send_signal(end)
             wait_until(lambda: has(b"\x1b[?1049l", 1))
             code = process.wait(PATIENCE)
         finally:
             process.kill()
 
-    assert code == 0
+    assert code == expected
     assert seen.startswith(b"\x1b[?1049h")
