@@ -124,16 +124,25 @@ class _Hold:
     def attempt(self) -> bool:
         """Return whether it holds a slot now; if not, it waits in line."""
         now = self._store.now()
-        if self._waits:
-            state = self._slots.read([self._place], now)[self._place]
-            if self._waiter.id in state.holders:
-                return True
-            if state.waiting:
-                return False
+        if self._waits and self._stands_in_line(now):
+            return False
         wish = Wish(self._waiter, (self._place,))
         self._slots.acquire([wish], now)
         self._waits = wish.waits is not None
         return wish.done and wish.waits is None
+
+    def _stands_in_line(self, now: float) -> bool:
+        """Return whether it still has to wait. Slots whose holders have died go to the first in line.
+
+        False also means that it has lost its place, because this process was stopped for longer than a lease.
+        """
+        state, id = self._slots.read([self._place], now)[self._place], self._waiter.id
+        if id in state.holders:  # perhaps not for long any more, so its time is to start anew
+            return False
+        if state.waiting and len(state.holders) < state.most:  # nobody else may be there to look
+            self._slots.move([self._place], now)
+            return True
+        return bool(state.parts) or any(one.id == id for one in (*state.front, *state.back))
 
     def keep(self, *, ended: bool = False) -> None:
         """Start the thread."""

@@ -10,8 +10,9 @@ import pytest
 from queuekit import Queuekit
 from queuekit.clock import VirtualClock
 from queuekit.errors import LimitReachedError, NoBackendError, OptionError
-from queuekit.limiting.slot_store import Slots
-from queuekit.limiting.slots import SlotKey
+from queuekit.ids import new_id
+from queuekit.limiting.slot_store import Slots, Wish
+from queuekit.limiting.slots import SlotKey, SlotState, Waiter
 from queuekit.limits import Concurrency, Rate, arg
 from support.waiting import PATIENCE, wait_until
 from support.working import make_app
@@ -84,6 +85,86 @@ def test_slot_of_a_block_outlasts_the_lease() -> None:
         with pytest.raises(LimitReachedError):
             app.limit("crm", most=1, wait=0).__enter__()
     app.close()
+
+
+class Scene:
+    """One slot that another process holds, and a block in a thread that waits for it."""
+
+    def __init__(self) -> None:
+        self.clock = VirtualClock()
+        self.app = make_app(clock=self.clock)
+        runtime = self.app.runtime
+        self.slots = Slots(runtime.need_backend("a test"), runtime.broker, lease=30)
+        self.begun, self.done = threading.Event(), threading.Event()
+        self.place = SlotKey("crm", "", Concurrency(1))
+        self.other = self.join()
+        self.thread = threading.Thread(target=self.work)
+        self.thread.start()
+        wait_until(lambda: self.state().waiting == 1)
+
+    def work(self) -> None:
+        """Be in the block until the test is done."""
+        with self.app.limit("crm", most=1):
+            self.begun.set()
+            self.done.wait(PATIENCE)
+
+    def join(self) -> Waiter:
+        """Let another process take the slot, or wait for it."""
+        waiter = Waiter("", new_id(), "", 1)
+        self.slots.acquire([Wish(waiter, (self.place,))], self.app.runtime.now())
+        return waiter
+
+    def leave(self, waiter: Waiter) -> None:
+        """Let a holder free its slot."""
+        self.slots.release([(self.place, waiter.id, waiter.claim)], self.app.runtime.now())
+
+    def state(self) -> SlotState:
+        """Return what the record says."""
+        return self.slots.read([self.place], self.app.runtime.now())[self.place]
+
+    def look(self) -> None:
+        """Let the block look once more."""
+        self.clock.wait_for_waiters(1, timeout=PATIENCE)
+        self.clock.advance(0.25)
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    """Return a block that waits."""
+    made = Scene()
+    yield made
+    made.done.set()
+    wait_until(lambda: made.clock.advance(31) or not made.thread.is_alive())
+    made.thread.join(PATIENCE)
+    made.app.close()
+
+
+def test_block_follows_a_holder_that_died(scene: Scene) -> None:
+    """It needs no worker that looks after the line: only blocks may use the limit."""
+    scene.clock.advance(31)
+
+    wait_until(lambda: scene.look() or scene.begun.is_set())
+
+
+def test_slot_of_a_block_that_looks_late_lasts_for_a_lease(scene: Scene) -> None:
+    """What is left of the time within which it had to arrive would end before its first sign of life."""
+    scene.clock.wait_for_waiters(1, timeout=PATIENCE)
+    scene.leave(scene.other)
+    scene.clock.advance(29.9)
+    assert scene.begun.wait(PATIENCE)
+    scene.clock.advance(0.2)
+
+    with pytest.raises(LimitReachedError):
+        scene.app.limit("crm", most=1, wait=0).__enter__()
+
+
+def test_block_that_lost_its_place_waits_again(scene: Scene) -> None:
+    """A process that was stopped for longer than a lease does not look at a line that it is not in."""
+    scene.clock.wait_for_waiters(1, timeout=PATIENCE)
+    scene.leave(scene.state().back[0])
+    scene.join()
+
+    wait_until(lambda: scene.look() or scene.state().waiting == 2)
 
 
 def test_coroutines_hold_slots_too(app: Queuekit) -> None:
