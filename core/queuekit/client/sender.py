@@ -234,27 +234,18 @@ class Sending:
         limits = None if task is None or not task.defaults.limits else keys_at_send(signature, task)
         follows = parent is not None or link is not None or gather is not None
         merge = None if follows else self._merge_of(options.unique, signature)
-
-        def write(signature: Signature[Any], id: str = id) -> bytes:
-            return self._encode(
-                signature,
-                id=id,
-                serializer=self._serializer,
-                parameters=task.parameters.names if task else (),
-                parent=parent,
-                link=link,
-                gather=gather,
-                limits=limits,
-                merge=merge,
-            )
-
-        try:
-            body = write(signature)
-        except EncodeError:
-            body = b""
-        if not body:  # outside of the handler, so that an error has no other one as its context
-            signature = signature if task is None else plain_call(signature, task, self._serializer.dumps)
-            body = write(signature)
+        write = partial(
+            self._encode,
+            id=id,
+            serializer=self._serializer,
+            parameters=task.parameters.names if task else (),
+            parent=parent,
+            link=link,
+            gather=gather,
+            limits=limits,
+            merge=merge,
+        )
+        signature, body = self._written(signature, task, write)
         envelope = self._envelope(signature, options, id, body)
         record = None if options.ignore_result or not self._stores else self._pending(envelope, signature.task)
         if merge is not None:
@@ -263,6 +254,18 @@ class Sending:
             return _KeyedMessage(envelope, record, signature)
         watched = self._after or self._around or self._events.wants_sends
         return _WatchedMessage(envelope, record, signature) if watched else PreparedMessage(envelope, record)
+
+    def _written(
+        self, signature: Signature[Any], task: Task[..., Any] | None, write: Callable[[Signature[Any]], bytes]
+    ) -> tuple[Signature[Any], bytes]:
+        """Return *signature*, in plain values if it cannot be written as it is, and the body of its message."""
+        try:
+            return signature, write(signature)
+        except EncodeError:
+            pass  # a later error must not have this one as its context
+        if task is not None:
+            signature = plain_call(signature, task, self._serializer.dumps)
+        return signature, write(signature)
 
     def _merge_of(self, unique: object, signature: Signature[Any]) -> Merge | None:
         """Return the key of a call that lets the newest arguments win; ``None`` if it has none."""

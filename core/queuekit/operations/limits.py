@@ -88,23 +88,49 @@ def list_limits(app: Source) -> list[LimitView]:
         used = [(record, "next") for record in backend.walk(RATE)]
         used += [(record, "until") for record in backend.walk(SLOW)]
         slots = [(place, record) for record in backend.walk(SLOTS) if (place := place_in(record)) is not None]
-    views = {(name, ""): _view(name, known.get(name), numbers.get(name)) for name in {*known, *numbers}}
+    views = _Views(known, numbers)
     for record, what in used:
-        name, key = _text(record, "name"), _text(record, "key")
-        view = views.get((name, key)) or attrs.evolve(_view(name, known.get(name), numbers.get(name)), key=key)
-        moment = number_in(record, what)
-        if moment > now and what == "next":
-            views[name, key] = attrs.evolve(view, next_start=moment)
-        elif moment > now:
-            views[name, key] = attrs.evolve(view, until=moment)
+        views.add_rate(record, what, now)
     for at, record in slots:
+        views.add_slots(at, record, now)
+    return views.all()
+
+
+class _Views:
+    """Limits by name and key, and what their records say."""
+
+    def __init__(self, known: Mapping[str, Limit], numbers: Mapping[str, Record]) -> None:
+        self._known, self._numbers = known, numbers
+        self._views = {(name, ""): self._new(name) for name in {*known, *numbers}}
+
+    def add_rate(self, record: Record, what: str, now: float) -> None:
+        """Add the record of a rate or of a slowed limit; *what* names its moment."""
+        name, key = _text(record, "name"), _text(record, "key")
+        moment = number_in(record, what)
+        if moment <= now:
+            return
+        view = self._of(name, key)
+        self._views[name, key] = (
+            attrs.evolve(view, next_start=moment) if what == "next" else attrs.evolve(view, until=moment)
+        )
+
+    def add_slots(self, at: SlotKey, record: Record, now: float) -> None:
+        """Add the record of a limit of concurrency if anything holds or waits for a slot."""
         state = SlotState.read(record, at, None)
-        view = views.get((at.name, at.key)) or _view(at.name, known.get(at.name), numbers.get(at.name))
         holders = tuple(id for id, one in state.holders.items() if one.until > now)
-        view = attrs.evolve(view, key=at.key, holders=holders, waiting=state.waiting)
-        if holders or view.waiting:
-            views[at.name, at.key] = view
-    return [views[place] for place in sorted(views)]
+        if holders or state.waiting:
+            view = self._of(at.name, at.key)
+            self._views[at.name, at.key] = attrs.evolve(view, holders=holders, waiting=state.waiting)
+
+    def all(self) -> list[LimitView]:
+        """Return them by name and key."""
+        return [self._views[place] for place in sorted(self._views)]
+
+    def _of(self, name: str, key: str) -> LimitView:
+        return self._views.get((name, key)) or attrs.evolve(self._new(name), key=key)
+
+    def _new(self, name: str) -> LimitView:
+        return _view(name, self._known.get(name), self._numbers.get(name))
 
 
 def _view(name: str, declared: Limit | None, numbers: Record | None) -> LimitView:

@@ -126,17 +126,22 @@ class Worker:
         self._make_pools(run_table, ref, server)
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self._end_burst)
         self._make_orders()
-        self._lines = None if runtime.backend is None else Limiter(runtime, runtime.backend, app.tasks)
-        self._limiter = self._lines if self._lines is not None and self._lines.limits else None
-        self._scheduler = None if burst else self._make_scheduler()
-        self._watchdog = self._make_watchdog()
-        self._dead_bounds = self._make_dead_bounds()
+        self._make_upkeep()
         self._leases = leases or LeaseTable()
         kept_elsewhere = leases is not None and runtime.broker.capabilities.portable_leases
         self._renewer = None if kept_elsewhere else self._start_renewer()
         self._resources = app.resources
         self._hold_nothing()
         self._health = self._make_health(on_fault)
+
+    def _make_upkeep(self) -> None:
+        """Make what looks after limits, schedules, pauses and dead letters."""
+        backend = self._runtime.backend
+        self._lines = None if backend is None else Limiter(self._runtime, backend, self.app.tasks)
+        self._limiter = self._lines if self._lines is not None and self._lines.limits else None
+        self._scheduler = None if self._burst else self._make_scheduler()
+        self._watchdog = self._make_watchdog()
+        self._dead_bounds = self._make_dead_bounds()
 
     def _make_pools(self, run_table: RunTable | None, ref: AppRef | None, server: ForkServer | None) -> None:
         self._run_table = run_table or RunTable(2 * self._settings.concurrency)
