@@ -2,11 +2,13 @@
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
 from queuekit import Queuekit, Signature, State
 from queuekit.broker import Place
+from queuekit.durations import LONGEST
 from queuekit.errors import CapabilityError, OptionError
 from queuekit.operations.admin import Admin
 from queuekit.operations.against_queue import survey
@@ -208,6 +210,10 @@ def bound_dead_letters(app: Queuekit) -> None:
     assert broker.dead_beyond("default", count=3, before=None) == order[:1]
     assert sorted(broker.dead_beyond("default", count=0, before=time.time() + 600)) == sorted(ids)
 
+    endless: dict[str, Any] = {"dead_max_age": LONGEST, "dead_max_count": 10**30}
+    unbounded = Queuekit(broker=app.config.broker, backend=app.config.backend, worker=endless)
+    assert list(trim(Admin(unbounded), "default")) == []
+    unbounded.close()
     bounded = Queuekit(broker=app.config.broker, backend=app.config.backend, worker={"dead_max_count": 2})
     assert list(trim(Admin(bounded), "default")) == [("count", 2, 2)]
     assert [one.count for one in dropped_before(admin)] == [2]

@@ -20,6 +20,8 @@ __all__ = ["Dropped", "dropped_before", "trim"]
 
 _PART = 500
 """Most dead letters to drop in one step."""
+_MOST = 2**31 - 1
+"""Larger bounds are as good as none, and engines cannot represent all of them; nor a time before 1970."""
 _TTL = 30 * 86_400.0
 """Seconds for which it is remembered what was dropped."""
 _TRIES = 5
@@ -49,8 +51,8 @@ def trim(admin: Admin, queue: str) -> Iterator[tuple[str, float, int]]:
     for reason, bound in bounds:
         while bound is not None:
             with admin.in_time():
-                before = admin.runtime.now() - bound if reason == "age" else None
-                most = int(bound) if reason == "count" else None
+                before = max(0.0, admin.runtime.now() - bound) if reason == "age" else None
+                most = min(int(bound), _MOST) if reason == "count" else None
                 ids = broker.dead_beyond(queue, count=most, before=before, limit=_PART)
             number = len(admin.drop(queue, ids)) if ids else 0
             if number:
