@@ -577,6 +577,14 @@ def test_user_that_cannot_be_read(line: str) -> None:
         Users([line])
 
 
+def test_user_is_written_once() -> None:
+    """Two lines for one name, e.g. on the command line and in the settings, do not leave the role to chance."""
+    from queuekit_dashboard.access import Users
+
+    with pytest.raises(ConfigError, match="'ann' of the dashboard is written twice"):
+        Users(["ann:read:scrypt.00.00", "ann:act:scrypt.00.00"])
+
+
 @pytest.mark.parametrize("line", ["4711", "scrypt.4711.4711"])
 def test_password_in_the_place_of_a_user_is_not_shown(line: str) -> None:
     """What is no user may be a password or a hash, so its text is no part of the error."""

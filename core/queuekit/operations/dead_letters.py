@@ -42,6 +42,8 @@ _LONGEST_ERROR = 500
 _STEP = 500
 """Most messages to change in one step."""
 _OTHERS = "others"
+_SLOWEST = 1e-6
+"""Lowest rate: one in twelve days. The pauses of lower ones are beyond what systems can wait."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 Selection = Mapping[str, list[str]]
@@ -142,14 +144,14 @@ def parse_rate(text: str) -> float:
     """Return the messages per second that *text*, such as ``10/s`` or ``100/m``, asks for.
 
     Raises:
-        ValueError: It is not of this form, or not above 0.
+        ValueError: It is not of this form, or lower than one in twelve days.
     """
     number, slash, unit = text.partition("/")
     try:
         rate = float(number) / _UNITS[unit]
     except (ValueError, KeyError):
         rate = 0.0
-    if not slash or not 0 < rate < math.inf:
+    if not slash or not _SLOWEST <= rate < math.inf:
         raise ValueError(f"{text!r} is not a rate such as 10/s, 100/m or 5000/h")
     return rate
 

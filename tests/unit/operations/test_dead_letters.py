@@ -62,7 +62,7 @@ def test_reads_a_rate(text: str, rate: float) -> None:
     assert parse_rate(text) == rate
 
 
-@pytest.mark.parametrize("text", ["10", "/s", "0/s", "-1/s", "nan/s", "inf/s", "ten/s", "10/d", ""])
+@pytest.mark.parametrize("text", ["10", "/s", "0/s", "-1/s", "nan/s", "inf/s", "ten/s", "10/d", "1e-320/s", ""])
 def test_refuses_what_is_no_rate(text: str) -> None:
     """Also one that would never end."""
     with pytest.raises(ValueError, match="is not a rate"):

@@ -55,13 +55,16 @@ class Users:
         lines: Each ``name:role:hash``.
 
     Raises:
-        ConfigError: A line is not of that form.
+        ConfigError: A line is not of that form, or two are of one user.
     """
 
     challenge = 'Basic realm="queuekit", charset="UTF-8"'
 
     def __init__(self, lines: Iterable[str]) -> None:
-        self._users = dict(_user(line) for line in lines)
+        self._users: dict[str, tuple[Role, bytes, str]] = {}
+        for name, found in map(_user, lines):
+            if self._users.setdefault(name, found) != found:
+                raise ConfigError(f"the user {name[:60]!r} of the dashboard is written twice", fix="Remove one")
         self._key = secrets.token_bytes(32)
         self._checked: dict[bytes, Access] = {}
         self._lock = threading.Lock()
