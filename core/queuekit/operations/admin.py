@@ -410,10 +410,10 @@ class Admin:
         gone = self._remove(id, queued, info)
         with self.in_time():
             merge = merge_of(None if queued is None else queued.stored, info)
-            waited = leave(self._runtime, merge, id, removed=gone)
-        if waited and queued is None and self._broker.capabilities.inspect:  # it was waiting for another one's end
+            left, looked = leave(self._runtime, merge, id, removed=gone), self._broker.capabilities.inspect
+        if left is not None and queued is None and (looked or left.blocked):  # it was waiting for another one's end
             self._put_cancelled(id, info.task, None)
-            gone = True
+            gone = looked
         if gone:
             if self._runtime.backend is not None:
                 removed = attrs.evolve(wish, did="removed")

@@ -46,7 +46,7 @@ def newest(stored: Stored, state: KeyState | None) -> Stored:
     return attrs.evolve(stored, envelope=waiting.content.into(stored.envelope))
 
 
-def leave(runtime: Runtime, merge: Merge | None, id: str, *, removed: bool) -> bool:
+def leave(runtime: Runtime, merge: Merge | None, id: str, *, removed: bool) -> KeyState | None:
     """Take message *id* out of the record of its key, and send what waits for its end.
 
     Args:
@@ -56,19 +56,19 @@ def leave(runtime: Runtime, merge: Merge | None, id: str, *, removed: bool) -> b
         removed: Whether it was removed from its queue. Else it may run, and only a message that waits leaves.
 
     Returns:
-        Whether it was waiting.
+        The state in which it was waiting; ``None`` if it was not.
     """
     state = state_of(runtime, merge)
     if merge is None or state is None:
-        return False
+        return None
     waited = state.waiting is not None and state.waiting.id == id
     if not waited and not removed:
-        return False
+        return None
     after = end(runtime, merge, id)
     waiting = after.waiting if after is not None and after.running is None else None
     if waiting is not None and not waiting.sent:
         runtime.broker.send([waiting.envelope(runtime.now(), longest=runtime.broker.limits.max_delay)])
-    return waited
+    return state if waited else None
 
 
 def overdue(runtime: Runtime) -> Iterator[str]:

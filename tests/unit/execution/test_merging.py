@@ -299,6 +299,7 @@ def test_what_waits_for_an_end_can_be_cancelled(scene: Scene) -> None:
     scene.queue.run(until=5)
 
     assert scene.ran == [("a", 0)]
+    assert sent[0].state is State.CANCELLED
 
 
 def test_the_end_by_a_cancellation_sends_what_waits(scene: Scene) -> None:
