@@ -27,7 +27,7 @@ from queuekit.worker.carried import pack_outcome, read_delivery
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
-__all__ = ["Cancel", "Idle", "Inbox", "Interrupt", "WriteStack", "not_carried", "serve"]
+__all__ = ["CancelBody", "Idle", "Inbox", "Interrupt", "WriteStack", "not_carried", "serve"]
 
 
 _LONGEST_CLOSE = 2.0
@@ -40,7 +40,7 @@ class Idle:
 
 
 @attrs.frozen
-class Cancel:
+class CancelBody:
     """Worker to process: mark a body as cancelled."""
 
     number: int
@@ -48,7 +48,7 @@ class Cancel:
 
 
 @attrs.frozen
-class Interrupt(Cancel):
+class Interrupt(CancelBody):
     """Worker to process: interrupt a body, which has reached its timeout."""
 
 
@@ -74,7 +74,7 @@ class Inbox:
         current = self.current
         return None if current is None else current[1]
 
-    def obey(self, order: Cancel) -> None:
+    def obey(self, order: CancelBody) -> None:
         """Cancel or interrupt the body that *order* means, unless it has ended."""
         number, run = self.current or (0, None)
         if run is not None and number == order.number:

@@ -31,7 +31,7 @@ from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_delivery, read_outcome
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
-from queuekit.worker.isolated import Cancel, Idle, Interrupt, WriteStack, not_carried
+from queuekit.worker.isolated import CancelBody, Idle, Interrupt, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
 from queuekit.worker.limit import GRACE
 from queuekit.worker.presence import in_bytes, out_of_memory_kills, resident_bytes
@@ -376,7 +376,7 @@ class _BodyProcess:
                 run.did = "killed"
                 return False
             if run.context.cancelled and not told:
-                self._send(Cancel(self._count))
+                self._send(CancelBody(self._count))
                 told = True
             now = time.monotonic()
             if now >= hard:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from queuekit.worker.isolated import Cancel, Inbox, Interrupt
+from queuekit.worker.isolated import CancelBody, Inbox, Interrupt
 from support.working import make_app, prepared
 
 
-@pytest.mark.parametrize("order", [Cancel(1), Interrupt(1)], ids=["cancel", "interrupt"])
-def test_an_order_reaches_only_the_body_that_it_means(order: Cancel) -> None:
+@pytest.mark.parametrize("order", [CancelBody(1), Interrupt(1)], ids=["cancel", "interrupt"])
+def test_an_order_reaches_only_the_body_that_it_means(order: CancelBody) -> None:
     """An order may arrive after its body has ended: the next body, which is innocent, goes on."""
     app = make_app()
     app.task(name="t")(print)
