@@ -1,10 +1,12 @@
 """The dashboard is closed, and stays closed to other sites, rebound names, scripts in data, and curious readers."""
 
+import asyncio
 import base64
 import functools
 import html
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
@@ -547,6 +549,28 @@ def test_odd_credentials_open_nothing(guarded: Callable[[str], Browser], header:
     browser.headers["authorization"] = header
 
     assert browser.get("/").status == 401
+
+
+def test_wrong_passwords_hold_nobody_up(guarded: Callable[[str], Browser], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wrong passwords wait to be checked, which is slow on purpose, who is logged in sees pages."""
+    from queuekit_dashboard.access import Users
+
+    ann, eve, over = guarded("ann:right"), guarded("ann:wrong"), threading.Event()
+    assert ann.get("/tasks").status == 200
+    monkeypatch.setattr(Users, "_check", lambda *_: over.wait(PATIENCE) and None)
+
+    async def asked_together() -> tuple[Answer, list[Answer]]:
+        waiting = [asyncio.create_task(eve.asking("GET", "/")) for _ in range(50)]
+        try:
+            page = await asyncio.wait_for(ann.asking("GET", "/tasks"), PATIENCE)
+        finally:
+            over.set()
+        return page, await asyncio.gather(*waiting)
+
+    page, refused = asyncio.run(asked_together())
+
+    assert page.status == 200
+    assert {answer.status for answer in refused} == {401}
 
 
 def test_user_acts_under_their_name(fresh: House) -> None:

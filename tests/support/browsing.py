@@ -79,6 +79,18 @@ class Browser:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """Return the answer to one request; *headers* replace those that a browser sends."""
+        return asyncio.run(self.asking(method, path, fields=fields, body=body, headers=headers))
+
+    async def asking(
+        self,
+        method: str,
+        path: str,
+        *,
+        fields: Mapping[str, str] | None = None,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Return the answer as :meth:`ask` does, in an event loop that may ask other things at the same time."""
         sent = {"host": urlsplit(self.origin).netloc, **self.headers}
         if self.cookies:
             sent["cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
@@ -102,7 +114,7 @@ class Browser:
             "server": ("127.0.0.1", 9460),
             "state": {},
         }
-        answer = asyncio.run(_asked(self._application, scope, body))
+        answer = await _asked(self._application, scope, body)
         for cookie in answer.cookies:
             self._keep(cookie)
         return answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -12,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal
 
 import attrs
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from queuekit.errors import ConfigError
@@ -67,17 +69,17 @@ class Users:
                 raise ConfigError(f"the user {name[:60]!r} of the dashboard is written twice", fix="Remove one")
         self._key = secrets.token_bytes(32)
         self._checked: dict[bytes, Access] = {}
-        self._lock = threading.Lock()
-        """Lets one password be checked at a time, since each check is slow on purpose."""
+        self._turn = asyncio.Semaphore(1)
+        """Lets one password be checked at a time, since each check is slow on purpose; the others hold no thread."""
 
-    def __call__(self, request: Request) -> Access | None:
+    async def __call__(self, request: Request) -> Access | None:
         """Return the user whose name and password *request* carries."""
         given = request.headers.get("authorization", "")
         seen = hmac.digest(self._key, given.encode("utf-8", "replace"), "sha256")
         found = self._checked.get(seen)
         if found is None and given:
-            with self._lock:
-                found = self._check(given)
+            async with self._turn:
+                found = self._checked.get(seen) or await run_in_threadpool(self._check, given)
             if found is not None and len(self._checked) < _MOST_CHECKED:
                 self._checked[seen] = found
         return found
