@@ -304,3 +304,13 @@ def handles() -> None:
     assert_type(add.result("id"), Result[int])
     assert_type(app.result("id", fetch), Result[bytes])
     assert_type(add.result("id").done, bool)
+
+
+def planted_handle_errors() -> None:
+    """A handle of another result, and what is no id or no task, are red where they are written."""
+    number: Result[str] = add.result("id")  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    data: Result[int] = app.result("id", fetch)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    add.result(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    app.result("id", "add")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    text: str = add.result("id").get()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+    print(number, data, text)  # noqa: T201 - it never runs
