@@ -66,6 +66,39 @@ def test_open_page_does_not_hold_it_up(tmp_path: Path) -> None:
     assert "Cancel" not in said
 
 
+SLOW = """
+import time
+
+from queuekit import Queuekit
+from queuekit_dashboard.figures import Figures
+
+app = Queuekit(broker="sqlite:///jobs.db")
+Figures.look = lambda self: time.sleep(3)
+"""
+"""An app whose engine takes longer to answer than the dashboard takes to stop."""
+
+
+@pytest.mark.full
+def test_open_request_is_cancelled_without_a_traceback(tmp_path: Path) -> None:
+    """A request that does not end in time, e.g. since an engine does not answer, is cut off in a line."""
+    write(tmp_path, {"tasks.py": SLOW})
+    command = [*MAIN, "--app", "tasks:app", "dashboard", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        root, _, token = process.stderr.readline().split()[1].partition("/login?token=")
+        connection = HTTPConnection(urllib.parse.urlsplit(root).netloc, timeout=PATIENCE)
+        try:
+            with _asked(connection, root, token):
+                process.send_signal(signal.SIGINT)
+                process.wait(PATIENCE)
+        finally:
+            connection.close()
+            process.kill()
+        said = process.stderr.read()
+
+    assert "Traceback" not in said
+
+
 def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     """The printed address shows the login, all else is closed, and Ctrl-C ends it."""
     write(tmp_path, {"tasks.py": "from queuekit import Queuekit\napp = Queuekit(broker='sqlite:///jobs.db')\n"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -65,11 +67,17 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, *, stopping: Callable[[], object]) -> None:
         super().__init__(config)
         self._stopping = stopping
+        logging.getLogger("uvicorn.error").addFilter(_is_fault)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop the server."""
         self._stopping()
         await super().shutdown(sockets)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Return whether *record* is worth a line: a request that the end of the server cancels is not."""
+    return record.exc_info is None or record.exc_info[0] is not asyncio.CancelledError
 
 
 def _check_address(host: str, *, closed: bool) -> None:
