@@ -176,6 +176,7 @@ def test_interrupt_leaves_nothing_behind(bare: Path, tmp_path: Path, number: sig
     command = [sys.executable, "-m", "queuekit.cli", "demo", str(sources), "--broker", app.config.broker]
     process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(bare)}, stdout=subprocess.PIPE, text=True)
     wait_until(lambda: list(bare.glob("*/journal")), "a task has begun")
+    wait_until(lambda: len(Admin(app).workers() or ()) == 2, "both processes are there")
     workers = [int(worker.name.rpartition("-")[2]) for worker in Admin(app).workers() or ()]
 
     process.send_signal(number)

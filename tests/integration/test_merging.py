@@ -10,8 +10,8 @@ import pytest
 from queuekit import Queuekit, UniqueKey
 from queuekit_testing.kit import unique_name
 from support import calls
-from support.fault_tasks import newest
 from support.fleet import Fleet
+from support.merging_tasks import newest
 from support.waiting import PATIENCE, wait_until
 from support.working import make_app, working
 
@@ -87,12 +87,12 @@ def test_the_newest_arguments_run_after_the_running_ones(app: Queuekit) -> None:
 
 def test_a_killed_worker_loses_no_newest_arguments(fleet: Fleet) -> None:
     """A hundred calls during a run whose whole worker is killed: it runs again, then one more with the last data."""
-    doomed = fleet.start_ready(concurrency=2, lease=3)
+    doomed = fleet.start_ready(app="support.merging_tasks:app", concurrency=2, lease=3)
     first = newest.send(str(fleet.gate()), 0)
     fleet.reached("begin", 1)
     sent = [newest.send(str(fleet.gate()), n) for n in range(1, 101)]
     doomed.kill()
-    fleet.start_ready(concurrency=2, lease=3)
+    fleet.start_ready(app="support.merging_tasks:app", concurrency=2, lease=3)
     wait_until(lambda: fleet.ledger.counts("begin")["run-0"] == 2, fleet.logs)
     fleet.gate().touch()
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from queuekit import Context, Queuekit, Snooze, UniqueKey
+from queuekit import Context, Queuekit, Snooze
 from queuekit.control import Cancel, TaskTimeout
 from queuekit.retry import Fixed
 from support.ledger import write_down
@@ -61,24 +61,16 @@ def cancel_self() -> None:
 def hold(ctx: Context, gate: str) -> str:
     """Run until the file *gate* is there, or until told to stop."""
     write_down("begin", ctx.id)
-    _wait_for(gate, ctx)
+    wait_for(gate, ctx)
     write_down("told" if ctx.cancelled else "end", ctx.id)
     return ctx.id
-
-
-@app.task(unique=UniqueKey(key="newest", on_conflict="latest"))
-def newest(gate: str, n: int) -> int:
-    """Run until the file *gate* is there; calls during that run become one more."""
-    write_down("begin", f"run-{n}")
-    _wait_for(gate)
-    return n
 
 
 @app.task
 def stubborn(ctx: Context, gate: str) -> str:
     """Run until the file *gate* is there, whatever it is told."""
     write_down("begin", ctx.id)
-    _wait_for(gate)
+    wait_for(gate)
     write_down("end", ctx.id)
     return ctx.id
 
@@ -148,7 +140,7 @@ def unending(ctx: Context, gate: str) -> None:
     write_down("begin", ctx.id)
     while not Path(gate).exists():
         with contextlib.suppress(BaseException):
-            _wait_for(gate)
+            wait_for(gate)
 
 
 @app.task(pool="process", time_limit=1)
@@ -245,7 +237,7 @@ def kill_self(ctx: Context) -> None:
 def kill_self_when(ctx: Context, gate: str) -> None:
     """End the process that runs this as soon as the file *gate* is there."""
     write_down("begin", ctx.id)
-    _wait_for(gate)
+    wait_for(gate)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -261,7 +253,7 @@ def kill_self_leaving_a_child(ctx: Context, gate: str) -> None:
     """End the process, but not the fork of it that still holds copies of all its pipes."""
     write_down("begin", ctx.id)
     if os.fork() == 0:
-        _wait_for(gate)
+        wait_for(gate)
         os._exit(0)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -379,7 +371,7 @@ def kill_self_later(ctx: Context) -> None:
 def wait_and_see(ctx: Context, gate: str, answer: str) -> str:
     """Run until the file *gate* is there; from then on ask to be put off, again and again, until *answer* is."""
     write_down("begin", ctx.id)
-    _wait_for(gate, ctx)
+    wait_for(gate, ctx)
     if not Path(answer).exists():
         raise Snooze(0.05)
     return ctx.id
@@ -476,7 +468,7 @@ def progress(ctx: Context) -> str:
     return ctx.id
 
 
-def _wait_for(gate: str, ctx: Context | None = None) -> None:
+def wait_for(gate: str, ctx: Context | None = None) -> None:
     """Wait until the file *gate* is there, or *ctx* is cancelled, or the test must have gone."""
     path, deadline = Path(gate), time.monotonic() + LONGEST
     while not path.exists() and not (ctx and ctx.cancelled) and time.monotonic() < deadline:
