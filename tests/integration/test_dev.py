@@ -107,8 +107,9 @@ def test_a_program_ends_with_its_parent(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        assert process.stderr is not None
-        wait_until(lambda: "is now the scheduler leader" in process.stderr.readline())
+        said = process.stderr
+        assert said is not None
+        wait_until(lambda: "is now the scheduler leader" in said.readline())
         _, rest = process.communicate(timeout=PATIENCE)  # closes the pipe
 
     assert process.returncode == 0, rest

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -122,10 +122,16 @@ class Scene:
         """Return what the record says."""
         return self.slots.read([self.place], self.app.runtime.now())[self.place]
 
-    def look(self) -> None:
-        """Let the block look once more."""
+    def look(self, seen: Callable[[], bool]) -> bool:
+        """Let the block look once more; return what *seen* says then, which may be before the block has looked."""
         self.clock.wait_for_waiters(1, timeout=PATIENCE)
         self.clock.advance(0.25)
+        return seen()
+
+    def has_ended(self) -> bool:
+        """Let half a minute pass; return whether the block's thread has ended."""
+        self.clock.advance(31)
+        return not self.thread.is_alive()
 
 
 @pytest.fixture
@@ -134,7 +140,7 @@ def scene() -> Iterator[Scene]:
     made = Scene()
     yield made
     made.done.set()
-    wait_until(lambda: made.clock.advance(31) or not made.thread.is_alive())
+    wait_until(made.has_ended)
     made.thread.join(PATIENCE)
     made.app.close()
 
@@ -143,7 +149,7 @@ def test_block_follows_a_holder_that_died(scene: Scene) -> None:
     """It needs no worker that looks after the line: only blocks may use the limit."""
     scene.clock.advance(31)
 
-    wait_until(lambda: scene.look() or scene.begun.is_set())
+    wait_until(lambda: scene.look(scene.begun.is_set))
 
 
 def test_slot_of_a_block_that_looks_late_lasts_for_a_lease(scene: Scene) -> None:
@@ -164,7 +170,7 @@ def test_block_that_lost_its_place_waits_again(scene: Scene) -> None:
     scene.leave(scene.state().back[0])
     scene.join()
 
-    wait_until(lambda: scene.look() or scene.state().waiting == 2)
+    wait_until(lambda: scene.look(lambda: scene.state().waiting == 2))
 
 
 def test_coroutines_hold_slots_too(app: Queuekit) -> None:
