@@ -24,7 +24,7 @@ from queuekit.worker.run_table import RunTable
 from queuekit.worker.stacks import frames_of_task
 from queuekit.worker.unwritten_outcomes import UnwrittenOutcomes
 
-__all__ = ["LoopPool"]
+__all__ = ["BODY", "LoopPool"]
 
 _logger = logging.getLogger("queuekit.worker")
 _LONGEST_END = 2.0
@@ -326,3 +326,7 @@ class LoopPool:
         if not run.context.cancelled:
             return self._executor.raised(run, asyncio.CancelledError("its body was cancelled, its message was not"))
         return self._executor.cancelled(run)
+
+
+BODY = LoopPool._one.__code__  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - frames are known by it
+"""Code of the coroutine that each body runs in."""

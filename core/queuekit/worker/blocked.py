@@ -13,7 +13,7 @@ from types import FrameType
 from queuekit.context import Context, of_context
 from queuekit.events import Events, LoopBlocked
 from queuekit.execution.outcome import Run
-from queuekit.worker.async_pool import LoopPool
+from queuekit.worker.async_pool import BODY, LoopPool
 from queuekit.worker.run_table import RunTable
 
 __all__ = ["BlockedLoop"]
@@ -120,8 +120,14 @@ def _name(context: Context | None) -> str:
 
 
 def _context_of(frame: FrameType | None) -> Context | None:
-    """Return the task context of the loop's innermost callback."""
+    """Return the task context of the loop's innermost body or callback.
+
+    A body in its first step may run inside the callback of another.
+    """
     while frame is not None:
+        if frame.f_code is BODY:
+            run = frame.f_locals.get("run")
+            return None if run is None else run.context
         if frame.f_code.co_name == "_run" and frame.f_globals.get("__name__") == "asyncio.events":
             variables = getattr(frame.f_locals.get("self"), "_context", None)
             return None if variables is None else of_context(variables)
