@@ -59,7 +59,7 @@ def _number(context: click.Context, parameter: click.Parameter, value: float) ->
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Print one frame and exit; so it does where the output is no terminal.")
+@click.option("--once", is_flag=True, help="Print one frame and exit; the default where the output is not a terminal.")
 @click.option(
     "--every",
     type=click.FloatRange(0.2, 3_600.0),

@@ -155,7 +155,8 @@ def set_limit(app: Source, name: str, limit: str, *, burst: int | None = None, b
     made = _parsed(limit, burst)
     declared = app.tasks.limits().get(name)
     if declared is not None and type(declared) is not type(made):
-        raise OptionError(f"{name} is a limit of the kind {declared.text!r} in the code, got {limit!r}")
+        fix = "Give a rate such as 50/m" if isinstance(declared, Rate) else "Give a number of runs such as 3"
+        raise OptionError(f"the code limits {name} to {declared.text}, and {limit!r} is of another kind", fix=fix)
     text, who = made.text, named(by)
     body = json.dumps({"limit": text, "burst": burst, "by": who}).encode()
     with time_limit(app.runtime.config.send_timeout):

@@ -215,7 +215,7 @@ def _root(request: Request) -> str:
 
 
 async def _missing(_request: Request, _error: Exception) -> Response:
-    return PlainTextResponse("there is no such page\n", 404)
+    return PlainTextResponse("not found: no page has this address\n", 404)
 
 
 def _login(sessions: Sessions) -> Endpoint:

@@ -42,7 +42,7 @@ def retry_it(call: PageRequest) -> Go:
     id, queue = check_id(call.need("id")), check_name(call.need("queue"), what="queue")
     done = call.admin.replay(queue, [id])
     if not done:
-        return Go(link("/message", id=id), "It is no dead letter any more.")
+        return Go(link("/message", id=id), "It is not a dead letter any more.")
     call.admin.acted("dlq retry", by=call.by, ids=done)
     return Go(link("/message", id=id), "It is back on its queue, with all retries.")
 
@@ -53,7 +53,7 @@ def drop_it(call: PageRequest) -> Go:
     call.need_consent()
     done = call.admin.drop(queue, [id])
     if not done:
-        return Go(link("/message", id=id), "It is no dead letter any more.")
+        return Go(link("/message", id=id), "It is not a dead letter any more.")
     call.admin.acted("dlq drop", by=call.by, ids=done)
     return Go(link("/dead", queue=queue), f"{id} is deleted.")
 

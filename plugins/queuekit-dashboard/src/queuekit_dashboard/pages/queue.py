@@ -107,7 +107,7 @@ def _place(text: str) -> Place:
         return Place(text)
     except ValueError:
         names = ", ".join(place.value for place in Place)
-        raise OptionError(f"{text[:60]!r} is no state of a message in a queue", fix=f"There are {names}") from None
+        raise OptionError(f"{text[:60]!r} is not a state of a message in a queue", fix=f"There are {names}") from None
 
 
 def _count(counts: QueueCounts, place: Place) -> Any:

@@ -4,7 +4,7 @@
 -- Returns 1 if the queue is new, 0 if not, -1 if the id or the record exists, which needs the slower script.
 local call = redis.call
 local base, due = KEYS[1], 0
--- On a Cluster, another key is declared that is no record's.
+-- On a Cluster, another key is declared, which is not of a record.
 local record_key = ARGV[4] and ARGV[4] ~= '' and KEYS[2]
 local time = call('TIME')
 local now = time[1] * 1e6 + time[2]
