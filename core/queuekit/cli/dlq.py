@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -211,7 +212,9 @@ def drop(session: Session, *, dry_run: bool, rate: float | None, by: str | None,
 
 
 command.add_command(drop)
-command.add_command(drop, "purge")
+purge = copy.copy(drop)
+purge.short_help = "Another name of drop."
+command.add_command(purge, "purge")
 
 
 def _carry_out(admin: Admin, what: str, steps: Iterator[str], *, by: str | None, on: str) -> list[str]:

@@ -36,7 +36,7 @@ def ls(session: Session, *, as_json: bool) -> None:
     _list(session, as_json=as_json)
 
 
-@command.command("set")
+@command.command("set", short_help="Set the numbers of a limit for all workers.")
 @click.argument("name")
 @click.argument("limit", metavar="LIMIT")
 @click.option("--burst", type=click.IntRange(1), help="Starts that may follow at once after a quiet time.")
