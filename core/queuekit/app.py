@@ -414,6 +414,9 @@ class Queuekit(Periodic):
         name: str | None = None,
         drain: Duration | None = None,
         lease: Duration | None = None,
+        max_tasks: int | None = None,
+        max_rss: int | str | None = None,
+        max_age: Duration | None = None,
         burst: bool = False,
         wait_for: Duration = 30.0,
     ) -> AppWorker:
@@ -431,6 +434,9 @@ class Queuekit(Periodic):
             name: Prefix of the process names; default: the host name.
             drain: Seconds, or text such as ``"1m"``, that running tasks get to finish when the worker stops.
             lease: Seconds, or text, without renewal after which a worker's messages are delivered again.
+            max_tasks: Bodies after which the process that runs them is replaced.
+            max_rss: Bytes, or text such as ``"500MB"``, of memory above which a process is replaced.
+            max_age: Seconds, or text, after which a worker process is replaced.
             burst: Whether to stop when the queues are empty.
             wait_for: Seconds, or text, to wait at start for engines that do not answer.
 
@@ -439,7 +445,7 @@ class Queuekit(Periodic):
             OptionError: *burst* is not a bool.
         """
         given: dict[str, Any] = {"queues": queues, "concurrency": concurrency, "processes": processes, "pool": pool}
-        given |= {"drain": drain, "lease": lease}
+        given |= {"drain": drain, "lease": lease, "max_tasks": max_tasks, "max_rss": max_rss, "max_age": max_age}
         chosen = {f"worker.{key}": value for key, value in given.items() if value is not None}
         overrides = {**self._overrides, **plain_data(chosen)}
         twin = self._twin(overrides)

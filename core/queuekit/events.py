@@ -21,6 +21,7 @@ from queuekit.logs.plaintext import clean
 
 __all__ = [
     "BodyCrashed",
+    "ChildRecycled",
     "DeadLettersDropped",
     "EngineBack",
     "EngineDown",
@@ -51,6 +52,7 @@ __all__ = [
     "WorkerCrashed",
     "WorkerGaveUp",
     "WorkerReady",
+    "WorkerRecycled",
     "WorkerStarted",
     "WorkerStopped",
     "WorkerStopping",
@@ -550,8 +552,46 @@ class WorkerStopped(Event):
 
 
 @attrs.frozen(kw_only=True)
+class WorkerRecycled(Event):
+    """A worker process has reached a bound; another has taken its place, and it ends when what it runs has ended.
+
+    Attributes:
+        worker: Name of the worker process.
+        replacement: Name of the process that has taken its place.
+        reason: ``tasks``: it has run ``max_tasks``; ``rss``: more memory than ``max_rss``; ``age``: ``max_age``.
+        value: What it has reached: tasks, bytes or seconds.
+        bound: The bound, in the same unit; processes may get up to a tenth less than the setting.
+    """
+
+    worker: str
+    replacement: str
+    reason: str
+    value: float
+    bound: float
+
+
+@attrs.frozen(kw_only=True)
+class ChildRecycled(Event):
+    """A child process that runs bodies has reached a bound, and ends; logged at DEBUG.
+
+    Attributes:
+        worker: Name of the worker process.
+        pid: Process id of the child.
+        reason: ``tasks``: it has run ``max_tasks``; ``rss``: it occupies more memory than ``max_rss``.
+        value: What it has reached: tasks or bytes.
+        bound: The bound, in the same unit; processes may get up to a tenth less than the setting.
+    """
+
+    worker: str
+    pid: int
+    reason: str
+    value: float
+    bound: float
+
+
+@attrs.frozen(kw_only=True)
 class WorkerCrashed(Event):
-    """A worker process died; a new one replaces it, unless an operator was draining it.
+    """A worker process died; a new one replaces it, unless it was draining or recycled.
 
     Attributes:
         name: Name of the worker process.
@@ -713,6 +753,8 @@ class LogSubscriber:
             DeadLettersDropped: self._dead_dropped,
             QueuesUnserved: self._unserved,
             WorkerReady: self._ready,
+            WorkerRecycled: self._recycled,
+            ChildRecycled: self._child_recycled,
             WorkerCrashed: self._crashed,
             WorkerGaveUp: self._gave_up,
             WorkerStopping: self._stopping,
@@ -843,8 +885,17 @@ class LogSubscriber:
 
     def _crashed(self, event: WorkerCrashed) -> None:
         again = event.again_in
-        then = "it was draining, so none replaces it" if again is None else f"a new process starts in {again:.1f} s"
+        then = "it was draining, so none starts for it" if again is None else f"a new process starts in {again:.1f} s"
         self._worker.error("%s %s; %s", event.name, without_stop(event.how), then, extra=_data(event))
+
+    def _recycled(self, event: WorkerRecycled) -> None:
+        text = "%s is recycled: %s; %s has taken its place"
+        words = _bound_reached(event.reason, event.value, event.bound)
+        self._worker.info(text, event.worker, words, event.replacement, extra=_data(event))
+
+    def _child_recycled(self, event: ChildRecycled) -> None:
+        words = _bound_reached(event.reason, event.value, event.bound)
+        self._worker.debug("child process %d is recycled: %s", event.pid, words, extra=_data(event))
 
     def _gave_up(self, event: WorkerGaveUp) -> None:
         text = "giving up on process %d: it failed to start %d times in a row (%s)"
@@ -857,6 +908,17 @@ class LogSubscriber:
     def _stopped(self, event: WorkerStopped) -> None:
         counts = ", ".join(f"{count} {name}" for name, count in event.stats.items() if count) or "nothing done"
         self._worker.info("%s stopped after %.1f s: %s", event.worker, event.seconds, counts, extra=_data(event))
+
+
+def _bound_reached(reason: str, value: float, bound: float) -> str:
+    """Return in words which bound of recycling a process has reached."""
+    match reason:
+        case "tasks":
+            return f"it has run {value:.0f} tasks"
+        case "rss":
+            return f"it occupies {value / 1e6:.0f} MB of memory, more than {bound / 1e6:.0f} MB"
+        case _:
+            return f"it is {value:.0f} s old"
 
 
 def _moment(epoch: float) -> str:

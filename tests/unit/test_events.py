@@ -10,6 +10,7 @@ from queuekit import events
 from queuekit.errors import OptionError
 from queuekit.events import (
     BodyCrashed,
+    ChildRecycled,
     DeadLettersDropped,
     EngineBack,
     EngineDown,
@@ -36,6 +37,7 @@ from queuekit.events import (
     WorkerCrashed,
     WorkerGaveUp,
     WorkerReady,
+    WorkerRecycled,
     WorkerStarted,
     WorkerStopped,
     WorkerStopping,
@@ -167,8 +169,26 @@ LINES = [
     pytest.param(
         WorkerCrashed(name="w", how="killed by SIGKILL", again_in=None),
         "ERROR",
-        "w killed by SIGKILL; it was draining, so none replaces it",
+        "w killed by SIGKILL; it was draining, so none starts for it",
         id="crash-while-draining",
+    ),
+    pytest.param(
+        WorkerRecycled(worker="w", replacement="x", reason="rss", value=6e8, bound=5e8),
+        "INFO",
+        "w is recycled: it occupies 600 MB of memory, more than 500 MB; x has taken its place",
+        id="recycled-for-memory",
+    ),
+    pytest.param(
+        WorkerRecycled(worker="w", replacement="x", reason="age", value=7.0, bound=7.0),
+        "INFO",
+        "w is recycled: it is 7 s old; x has taken its place",
+        id="recycled-for-age",
+    ),
+    pytest.param(
+        ChildRecycled(worker="w", pid=7, reason="tasks", value=9, bound=9),
+        "DEBUG",
+        "child process 7 is recycled: it has run 9 tasks",
+        id="child-recycled",
     ),
     pytest.param(
         DeadLettersDropped(worker="w", queue="q", reason="age", bound=86_400.0, count=2),

@@ -179,7 +179,7 @@ def _change(view: QueueView, before: Mapping[str, QueueView], seconds: float) ->
 def _worker_row(worker: Presence) -> tuple[str, ...]:
     queues = ",".join(worker.queues)
     running = max(len(worker.begun), len(worker.runs))
-    state = "silent" if not worker.live else "draining" if worker.draining else "gate" if worker.gate else "ready"
+    state = "silent" if not worker.live else worker.leaving or ("gate" if worker.gate else "ready")
     return (
         worker.name,
         worker.host or "-",

@@ -10,6 +10,7 @@ import click
 from queuekit.cli.development import reload_dirs_option, run_reloading
 from queuekit.cli.options import common_options, duration_option, engine_options, pass_session, store
 from queuekit.cli.session import Session, need_shared
+from queuekit.config import sizes
 from queuekit.config.settings import parse_queues
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.service_manager import ServiceManager
@@ -26,6 +27,15 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
     except ValueError as error:
         raise click.BadParameter(str(error), ctx=context, param=parameter) from None
     context.ensure_object(Session).overrides["worker.queues"] = value
+
+
+def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is None:
+        return
+    try:
+        context.ensure_object(Session).overrides["worker.max_rss"] = sizes.parse(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
 
 
 @click.command()
@@ -74,6 +84,21 @@ def _queues(context: click.Context, parameter: click.Parameter, value: str | Non
     callback=store("worker.health_port"),
     help="Answer health probes here; on 127.0.0.1 unless a host is named.",
 )
+@click.option(
+    "--max-tasks",
+    type=click.IntRange(1),
+    expose_value=False,
+    callback=store("worker.max_tasks"),
+    help="Replace a process that has run this many tasks.",
+)
+@click.option(
+    "--max-rss",
+    metavar="SIZE",
+    expose_value=False,
+    callback=_size,
+    help="Replace a process that occupies more memory than this, e.g. 500MB.",
+)
+@duration_option("--max-age", setting="worker.max_age", help="Replace a process that is older than this.")
 @duration_option(
     "--lease", setting="worker.lease", help="How long a silent worker keeps its messages before others get them."
 )

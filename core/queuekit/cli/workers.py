@@ -95,8 +95,8 @@ def _running(worker: Presence) -> int:
 def _state(worker: Presence, pauses: Mapping[str, Pause]) -> str:
     if not worker.live:
         return "silent"
-    if worker.draining:
-        return "draining"
+    if worker.leaving:
+        return worker.leaving
     if worker.gate:
         return "held back by gate"
     return "paused" if worker.queues and set(worker.queues) <= set(_paused_queues(worker, pauses)) else "working"
@@ -128,6 +128,7 @@ def _document(worker: Presence, pauses: Mapping[str, Pause]) -> dict[str, Any]:
         "seen_seconds": round(worker.quiet, 1),
         "broker_silent_seconds": worker.silent,
         "state": _state(worker, pauses),
+        "recycled": worker.recycling or None,
         "held_back": worker.gate or None,
         "paused_queues": _paused_queues(worker, pauses),
         "unknown_tasks": list(worker.unknown),

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+from attrs import validators
 
 from queuekit import durations
+from queuekit.config import sizes
 from queuekit.config.sources import ENVIRONMENT, Setting, from_environ, from_file, from_mapping
 from queuekit.durations import Seconds
 from queuekit.errors import ConfigError, PluginError
@@ -220,6 +222,16 @@ def _count(value: object) -> int:
     return number
 
 
+def _size(value: object) -> int | None:
+    """Return an amount of memory in bytes; ``None`` if none is given."""
+    if value is None:
+        return None
+    try:
+        return sizes.parse(value)
+    except ValueError:
+        raise Mismatch(sizes.EXAMPLES, value) from None
+
+
 def _health_port(value: Any) -> str | None:
     """Return a port, an address or a path as text."""
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -246,6 +258,10 @@ class WorkerConfig:
         schedules: Whether the worker may become the scheduler leader, which sends the ticks of all schedules.
         max_deliveries: Crashes after which a message is dead-lettered.
         prefetch: Most messages that wait in a worker beyond the running ones.
+        max_tasks: Bodies after which the process that runs them is replaced; default: no bound.
+        max_rss: Bytes of memory above which a worker process, or a child process that runs bodies, is replaced between
+            two bodies; also text such as ``500MB`` or ``1.5GiB``; default: no bound.
+        max_age: Seconds after which a worker process is replaced; default: no bound.
         health_port: Port for health probes on 127.0.0.1, ``"HOST:PORT"``, or the path of a Unix socket; default: no
             probes.
         stuck_after: Seconds without a move of a loop after which the probe ``/livez`` fails.
@@ -265,6 +281,9 @@ class WorkerConfig:
     schedules: bool = True
     max_deliveries: int = attrs.field(default=3, validator=at_least(1))
     prefetch: int = attrs.field(default=1000, validator=at_least(0))
+    max_tasks: int | None = attrs.field(default=None, validator=validators.optional(at_least(1)))
+    max_rss: int | None = attrs.field(default=None, converter=_size)
+    max_age: Seconds | None = attrs.field(default=None, validator=validators.optional(at_least(1)))
     health_port: str | None = attrs.field(default=None, converter=_health_port)
     stuck_after: Seconds = attrs.field(default=30.0, validator=at_least(1))
     hold_unknown: Seconds = 3600.0
@@ -399,16 +418,25 @@ class Config:
 LEAVES = tuple(name for name in settable(Config) if name not in {*TABLES, "sections", "settings", "folder"})
 """Names of the settings that are not in a table."""
 _DURATIONS = frozenset(
-    {"results_expire", "graphs_expire", "send_timeout", "worker.drain", "worker.lease", "worker.hold_unknown"}
+    {
+        "results_expire",
+        "graphs_expire",
+        "send_timeout",
+        "worker.drain",
+        "worker.lease",
+        "worker.hold_unknown",
+        "worker.max_age",
+    }
 )
-
 _TABLES_BY_QUEUE = frozenset({"worker.queues", "worker.dead_max_age", "worker.dead_max_count"})
 
 
 def _row(key: str, value: Any) -> str:
     """Return the value of *key* as ``config show`` prints it."""
-    if key in _DURATIONS:
+    if value is not None and key in _DURATIONS:
         return durations.format(value)
+    if value is not None and key == "worker.max_rss":
+        return sizes.format(value)
     if key in _TABLES_BY_QUEUE:
         shown = durations.format if key == "worker.dead_max_age" else str
         return ",".join(f"{name}:{shown(one)}" for name, one in value.items())

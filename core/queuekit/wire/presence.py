@@ -61,6 +61,8 @@ class Presence:
     """Messages per second that it finished between its last two records."""
     draining: bool = False
     """Whether it takes no more messages."""
+    recycling: str = ""
+    """Why another process has taken its place, so that it drains; empty if none has."""
     runs: tuple[RunningTask, ...] = ()
     """The bodies that it runs, oldest first, at most :data:`MOST_RUNS`."""
     unknown: tuple[str, ...] = ()
@@ -82,6 +84,11 @@ class Presence:
     def live(self) -> bool:
         """Whether the worker counts as running."""
         return self.quiet <= LIVE
+
+    @property
+    def leaving(self) -> str:
+        """How it ends, in a word: ``draining`` or ``recycling``; empty if it takes messages."""
+        return "recycling" if self.recycling else "draining" if self.draining else ""
 
 
 def read_workers(records: Iterable[Record]) -> list[Presence]:
@@ -115,7 +122,7 @@ def _read(record: Record) -> Presence | None:
         ages=_ages(fields.get("ages")),
         silent=_number(fields.get("silent")) or 0.0,
         quiet=quiet,
-        **{name: _text(fields.get(name)) for name in ("host", "version", "app_version", "pool", "gate")},
+        **{name: _text(fields.get(name)) for name in ("host", "version", "app_version", "pool", "gate", "recycling")},
     )
 
 

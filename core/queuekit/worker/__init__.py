@@ -1,8 +1,7 @@
 """The worker: threads and processes that fetch, run, renew leases and settle.
 
 Import ``Worker`` for one process, ``supervisor.Supervisor`` for several, ``app_ref`` to load an app by name.
-Imports from: the top of the package, logs, wire, plugins, config, limiting, tasks, client, schedules, execution,
-operations.
+Imports from: the top of the package, logs, wire, config, limiting, tasks, client, schedules, execution, operations.
 """
 
 from typing import TYPE_CHECKING

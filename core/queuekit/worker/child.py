@@ -22,7 +22,7 @@ from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.log_setup import configure_logging
-from queuekit.worker.protocol import Drains, Lost, Ready, Replacement, Start, Stop
+from queuekit.worker.protocol import Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.stacks import answer_signal
 from queuekit.worker.watch import end_process
@@ -81,6 +81,10 @@ def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, f
         with suppress(OSError):
             pipe.send(Drains())
 
+    def serves() -> None:
+        with suppress(OSError):
+            pipe.send(Serves())
+
     return Worker(
         start.ref.load(),
         burst=start.burst,
@@ -91,6 +95,7 @@ def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, f
         run_table=RunTable(start.rows, fileno=files[0]),
         on_replace=replace,
         on_drain=drains,
+        on_serve=serves,
         on_fault=end_process,
     )
 
@@ -114,6 +119,8 @@ def _listen(pipe: Connection, worker: Worker) -> None:
             return
         if isinstance(word, Stop):
             worker.stop(word.reason, at_once=word.at_once)
+        elif isinstance(word, Recycle):
+            worker.recycle(word.reason)
         elif isinstance(word, Lost):
             worker.lost(word.serials)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from queuekit.events import Events
 from queuekit.execution.outcome import Run
 from queuekit.worker.probes import Moves, Pulse, Still
+from queuekit.worker.recycling import Usage
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.watch import Watch
 
@@ -32,6 +33,7 @@ class Health:
         begun: Returns the serials of runs that have started and are not settled.
         more: Further checks; each returns why the worker cannot go on, or an empty text.
         loops: Returns how far the fetch loop and the settle loop have come.
+        usage: Returns what the process has used; ``None`` where that has no bound.
         stop: Called with the reason to stop a worker without a supervisor at once.
         on_fault: Ends this process, whose supervisor starts another; ``None`` without a supervisor.
     """
@@ -47,6 +49,7 @@ class Health:
         begun: Callable[[], list[int]],
         more: Iterable[Callable[[], str]] = (),
         loops: Callable[[], Moves] = Moves,
+        usage: Callable[[], Usage] | None = None,
         stop: Callable[[str], None],
         on_fault: Callable[[str], None] | None,
     ) -> None:
@@ -55,7 +58,7 @@ class Health:
         self._run_table = run_table
         self._pool = pool
         self._begun = begun
-        self._loops = loops
+        self._loops, self._usage = loops, usage
         self._fetching, self._settling = Still(), Still()
         self._stop = stop
         self._on_fault = on_fault
@@ -79,6 +82,8 @@ class Health:
             down=moves.down,
         )
         self._run_table.report(pulse)
+        if self._usage is not None:
+            self._run_table.use(self._usage())
 
     def _fail(self, reason: str) -> None:
         """End a worker that has lost a thread.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import math
 import os
 import pickle  # safe: both ends run the same code for the same user
 import signal
 import sys
 import threading
+import time
 from multiprocessing import util
 from multiprocessing.connection import Connection
 
@@ -25,11 +27,14 @@ from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_outcome, read_delivery
 from queuekit.worker.log_setup import configure_logging
+from queuekit.worker.recycling import Bounds, Reached, Usage, own_memory
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
-__all__ = ["CancelBody", "Idle", "Inbox", "Interrupt", "WriteStack", "not_carried", "serve"]
+__all__ = ["CancelBody", "Idle", "Inbox", "Interrupt", "Last", "WriteStack", "not_carried", "serve"]
 
 
+_LOOK = 1.0
+"""Seconds between two looks at the memory of the process."""
 _LONGEST_CLOSE = 2.0
 """Seconds that the resources of a process may take to close."""
 
@@ -37,6 +42,14 @@ _LONGEST_CLOSE = 2.0
 @attrs.frozen
 class Idle:
     """The last message of a process that ends because it was idle."""
+
+
+@attrs.frozen
+class Last:
+    """The last answer of a process that ends because it has reached a bound."""
+
+    answer: bytes
+    reached: Reached
 
 
 @attrs.frozen
@@ -113,14 +126,30 @@ def serve(pipe: Connection, orders: Connection, *, ref: AppRef, worker: str, idl
         signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
     with contextlib.suppress(OSError):  # the worker is gone
         pipe.send(threading.get_ident())
-        _work(pipe, executor, inbox, idle)
+        _work(pipe, executor, inbox, idle, _Meter(Bounds.of(app.config.worker, app.runtime.random.random)))
     if app.resources is not None:
         app.resources.close(_LONGEST_CLOSE)
     _clean_up()
     return 0
 
 
-def _work(pipe: Connection, executor: Executor, inbox: Inbox, idle: float | None) -> None:
+class _Meter:
+    """Looks at the memory of this process once a second."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self.measured = bounds.measured
+        self._rss, self._next = 0, -math.inf
+
+    def reached(self, tasks: int) -> Reached | None:
+        """Return the bound that this process has reached after *tasks* bodies."""
+        if self._bounds.rss < math.inf and time.monotonic() >= self._next:
+            self._rss, self._next = own_memory(), time.monotonic() + _LOOK
+        return self._bounds.reached(Usage(tasks, self._rss))
+
+
+def _work(pipe: Connection, executor: Executor, inbox: Inbox, idle: float | None, meter: _Meter) -> None:
+    measured = meter.measured
     while idle is None or pipe.poll(idle):
         try:
             delivery = read_delivery(pipe.recv_bytes())
@@ -128,6 +157,10 @@ def _work(pipe: Connection, executor: Executor, inbox: Inbox, idle: float | None
             return
         answer = _run(executor, delivery, inbox)
         _flush()
+        reached = meter.reached(inbox.count) if measured else None
+        if reached is not None:
+            pipe.send_bytes(pickle.dumps(Last(answer, reached)))
+            return
         pipe.send_bytes(answer)
     pipe.send_bytes(pickle.dumps(Idle()))
 

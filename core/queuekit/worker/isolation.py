@@ -17,11 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+import attrs
+
 from queuekit.broker import Delivery, Release
 from queuekit.client.runtime import Runtime
 from queuekit.control import Snooze, TaskTimeout
 from queuekit.errors import UnavailableError
-from queuekit.events import BodyCrashed
+from queuekit.events import BodyCrashed, ChildRecycled
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.ids import worker_name
@@ -31,10 +33,12 @@ from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_delivery, read_outcome
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
-from queuekit.worker.isolated import CancelBody, Idle, Interrupt, WriteStack, not_carried
+from queuekit.worker.isolated import CancelBody, Idle, Interrupt, Last, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
 from queuekit.worker.limit import GRACE
 from queuekit.worker.presence import in_bytes, out_of_memory_kills, resident_bytes
+from queuekit.worker.recycling import Reached
+from queuekit.worker.spare_processes import SpareProcesses
 from queuekit.worker.suspect_processes import SuspectProcesses
 
 __all__ = ["Isolation", "server_for_suspects"]
@@ -50,6 +54,8 @@ _LONGEST_SEND = 0.5
 _PATIENCE = 2.0
 """Seconds that a suspect waits in its thread for other suspects to end before it is snoozed: most bodies are short."""
 _LONGEST_PUT_OFF = 60.0
+_LONGEST_END = 10.0
+"""Seconds that a process which has reached a bound has for its exit handlers."""
 _IDLE = 10.0
 """Seconds after which an idle process for suspects ends."""
 
@@ -83,11 +89,15 @@ class Isolation:
         self.always = always
         idle = None if always else _IDLE
         self._server = server or ForkServer(Plan(ref=ref, worker=worker, modules=_modules(), idle=idle))
+        self._spares = SpareProcesses(self._spawn)
         self._gate = IsolationGate()
         self._suspects: SuspectProcesses[_BodyProcess] | None = None
         self._kept: dict[int, _BodyProcess] = {}
         self._busy: dict[int, tuple[_BodyProcess, Run]] = {}
         self._closed = False
+        self._counting = threading.Lock()
+        self.ran = 0
+        """Bodies that have ended in processes of their own."""
 
     def wants(self, run: Run) -> bool:
         """Return whether the body of *run* must run in a process of its own."""
@@ -104,6 +114,13 @@ class Isolation:
         """Start the fork server, which imports the app meanwhile; if it cannot start, the first body tries again."""
         with contextlib.suppress(OSError):
             self._server.start()
+        if self.always:
+            self._spares.start()
+
+    def wait(self, stopped: threading.Event) -> None:
+        """Wait until a process is ready for the first body, or cannot be made, or until *stopped*."""
+        if self.always:
+            self._spares.wait(stopped.is_set, _LONGEST_START)
 
     def serve_suspects(self, submit: Callable[[Sequence[Run]], None], *, most: int) -> None:
         """Let suspects that need a process wait outside the threads; *submit* hands them to the threads again."""
@@ -151,7 +168,7 @@ class Isolation:
         """End all processes: kept ones gently, busy ones at once. Busy tasks did not fail: release them uncounted."""
         self._closed = True
         free = [] if self._suspects is None else self._suspects.close()
-        for process in [*free, *self._kept.values()]:
+        for process in [*free, *self._spares.close(), *self._kept.values()]:
             process.close()
         self._kept.clear()
         busy = list(self._busy.values())
@@ -170,10 +187,17 @@ class Isolation:
             kept = self._suspects.take(run)
         else:
             kept = None if run.known_crashes else self._kept.pop(row, None)
+        kept = kept or self._spares.take()
         if kept is not None:
             with contextlib.suppress(_NotBegunError):
                 return self._call(kept, row, run)
-        return self._call(self._spawn(), row, run)
+        try:
+            process = self._spawn()
+        except (OSError, EOFError):
+            if self._closed:  # its worker stops; nothing is wrong
+                return self._executor.decide.handed_back(run)
+            raise
+        return self._call(process, row, run)
 
     def _call(self, child: _BodyProcess, row: int, run: Run) -> Outcome:
         if run.suspect:
@@ -202,8 +226,15 @@ class Isolation:
         return outcome
 
     def _keep(self, child: _BodyProcess, row: int, run: Run) -> None:
-        """Keep a process that answered for later bodies, unless its run has crashed before."""
-        if run.known_crashes or self._closed:
+        """Keep a process that answered for later bodies, unless its run has crashed before or it ends by itself."""
+        with self._counting:
+            self.ran += 1
+        reached = child.reached
+        if reached is not None:
+            threading.Thread(target=child.end, name="queuekit-recycle", daemon=True).start()
+            event = ChildRecycled(worker=self._worker, pid=child.pid, **attrs.asdict(reached))
+            self._runtime.events.emit(event)
+        elif run.known_crashes or self._closed:
             child.close()
         elif self._suspects is not None and run.suspect:
             self._suspects.give_back(child)
@@ -298,6 +329,8 @@ class _BodyProcess:
         """Python's identifier of the thread that runs the bodies, in the process."""
         self.overran = False
         self.cancelled = False
+        self.reached: Reached | None = None
+        """The bound for which it ends after its last answer."""
 
     @property
     def pid(self) -> int:
@@ -341,7 +374,7 @@ class _BodyProcess:
         except (EOFError, OSError):
             answer = None
         if answer is not None:
-            return _read(answer, run.delivery)
+            return self._read(answer, run.delivery)
         if sender is not None:
             sender.check()
         return None
@@ -407,6 +440,29 @@ class _BodyProcess:
             self._process.alive(patience=5)
         self._process.close()
 
+    def end(self) -> None:
+        """Let it end by itself, with its exit handlers; kill it if it does not."""
+        self._process.alive(patience=_LONGEST_END)
+        self.close()
+
+    def _read(self, answer: bytes, delivery: Delivery) -> Outcome:
+        """Return the outcome of *delivery* that it sent.
+
+        Raises:
+            _NotBegunError: It ended before it received the delivery.
+            _UnreadableError: The outcome holds a value whose class cannot be unpickled.
+        """
+        try:
+            outcome: Outcome | Idle | Last = read_outcome(answer, delivery)
+            if isinstance(outcome, Last):
+                self.reached = outcome.reached
+                outcome = read_outcome(outcome.answer, delivery)
+        except BaseException as error:
+            raise _UnreadableError from error
+        if isinstance(outcome, Outcome):
+            return outcome
+        raise _NotBegunError
+
     def exit_reason(self) -> str:
         """Return how it ended, in words, with the cause if the system killed it for its memory."""
         words = self._exit_in_words()
@@ -448,22 +504,6 @@ class _Sender:
         self._thread.join(_LONGEST_SEND)  # a child that a body left behind may keep the pipe open
         if not self._sent:
             raise _NotBegunError
-
-
-def _read(answer: bytes, delivery: Delivery) -> Outcome:
-    """Return the outcome of *delivery* that a process sent.
-
-    Raises:
-        _NotBegunError: It ended before it received the delivery.
-        _UnreadableError: The outcome holds a value whose class cannot be unpickled.
-    """
-    try:
-        outcome: Outcome | Idle = read_outcome(answer, delivery)
-    except BaseException as error:
-        raise _UnreadableError from error
-    if isinstance(outcome, Idle):
-        raise _NotBegunError
-    return outcome
 
 
 class _UnreadableError(Exception):

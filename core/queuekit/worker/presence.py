@@ -32,6 +32,7 @@ class Report:
         unknown: Names of tasks that arrived and are not known, oldest first.
         paused: Returns the marks of the pauses that the worker obeys.
         gate: Returns why a gate of the app holds all messages back; empty if none does.
+        recycling: Returns why another process has taken its place; empty if none has.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Report:
         unknown: Iterable[str],
         paused: Callable[[], list[str]] = list,
         gate: Callable[[], str] = str,
+        recycling: Callable[[], str] = str,
     ) -> None:
         self._inspects = runtime.broker.capabilities.inspect
         self._monotonic = runtime.clock.monotonic
@@ -57,6 +59,7 @@ class Report:
         self._unknown = unknown
         self._paused = paused
         self._gate = gate
+        self._recycling = recycling
         self._since = self._monotonic()
         self._last = (self._since, 0)
         """Monotonic time of the last report, and the number of deliveries that had ended by then."""
@@ -73,6 +76,7 @@ class Report:
         facts: dict[str, Any] = {
             "silent": round(self._silence(), 1),
             "draining": self._draining(),
+            "recycling": self._recycling(),
             "rss": resident_bytes(),
             "uptime": round(now - self._since, 1),
             "rate": self._rate(now),

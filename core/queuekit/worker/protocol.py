@@ -6,7 +6,7 @@ import attrs
 
 from queuekit.worker.app_ref import AppRef
 
-__all__ = ["Drains", "Lost", "Ready", "Replacement", "Start", "Stop"]
+__all__ = ["Drains", "Lost", "Ready", "Recycle", "Replacement", "Serves", "Start", "Stop"]
 
 
 @attrs.frozen
@@ -42,9 +42,21 @@ class Lost:
 
 @attrs.frozen
 class Ready:
-    """Worker to supervisor: the worker fetches messages."""
+    """Worker to supervisor: the app is loaded, and the worker starts."""
 
     name: str
+
+
+@attrs.frozen
+class Serves:
+    """Worker to supervisor: the worker takes messages, and can run them at once."""
+
+
+@attrs.frozen
+class Recycle:
+    """Supervisor to worker: take no more messages, and end when nothing runs; another process has begun."""
+
+    reason: str
 
 
 @attrs.frozen

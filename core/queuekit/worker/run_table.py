@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from queuekit.worker.probes import Pulse
+from queuekit.worker.recycling import Usage
 
 __all__ = ["Inside", "RunTable"]
 
@@ -21,6 +22,7 @@ _BEAT = struct.Struct("=d")
 _ENTRY = struct.Struct("=Qdd")
 _THREAD = struct.Struct("=qQ")
 _PULSE = struct.Struct("=ddd?")
+_USAGE = struct.Struct("=QQ")
 
 
 class Inside(NamedTuple):
@@ -54,7 +56,7 @@ class RunTable:
     @staticmethod
     def size(count: int) -> int:
         """Return the bytes that *count* rows take."""
-        return _BEAT.size + (_ENTRY.size + _THREAD.size) * count + _PULSE.size
+        return _BEAT.size + (_ENTRY.size + _THREAD.size) * count + _PULSE.size + _USAGE.size
 
     def thread(self, row: int, number: int, ident: int = 0) -> None:
         """Record the system's id and Python's identifier of the thread that runs the bodies of *row*."""
@@ -124,6 +126,15 @@ class RunTable:
     def pulse(self) -> Pulse:
         """The last :meth:`report`."""
         return Pulse(*_PULSE.unpack_from(self._memory, self._place(self.count)))
+
+    def use(self, usage: Usage) -> None:
+        """Record what the process has used."""
+        _USAGE.pack_into(self._memory, self._place(self.count) + _PULSE.size, *usage)
+
+    @property
+    def usage(self) -> Usage:
+        """The last :meth:`use`."""
+        return Usage(*_USAGE.unpack_from(self._memory, self._place(self.count) + _PULSE.size))
 
     def close(self) -> None:
         """Release the memory."""

@@ -31,7 +31,7 @@ from queuekit.client.requirements import require
 from queuekit.config.settings import WorkerConfig
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
-from queuekit.events import EngineDown, QueuesUnserved, WorkerCrashed, WorkerGaveUp, WorkerStarted
+from queuekit.events import EngineDown, QueuesUnserved, WorkerCrashed, WorkerGaveUp, WorkerRecycled, WorkerStarted
 from queuekit.execution import children
 from queuekit.operations.admin import Admin
 from queuekit.wire.records import entered_mark, worker_key
@@ -41,7 +41,8 @@ from queuekit.worker.health_server import HealthServer
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.probes import Probes, ProcessFacts, Still
-from queuekit.worker.protocol import Drains, Lost, Ready, Replacement, Start, Stop
+from queuekit.worker.protocol import Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop
+from queuekit.worker.recycling import Bounds, Reached
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.service_manager import ServiceManager
 from queuekit.worker.silence import LOOK, Silence
@@ -93,6 +94,11 @@ class _Child:
     """Why the supervisor killed it although nothing but one body was at fault; empty if it did not."""
     drains: bool = False
     """Whether an operator drains it, so that no other follows, however it ends."""
+    bounds: Bounds = Bounds()
+    reached: Reached | None = None
+    """The bound for which it is replaced as soon as its replacement takes messages."""
+    recycled: bool = False
+    """Whether its replacement has taken its number."""
     name: str = ""
     still: Still = attrs.field(factory=Still)
     """Seconds without a heartbeat, also of a process that a signal has stopped."""
@@ -140,6 +146,8 @@ class Supervisor:
         self._restarts: dict[int, tuple[float, int]] = {}
         """Process number to the time of its restart and its number of quick deaths in a row."""
         self._deaths: dict[int, int] = {}
+        self._recycled_at = -math.inf
+        """Monotonic time of the last replacement that took a number."""
         self._drained = 0
         """Processes that ended because an operator drained them."""
         self._signals, self._obeyed = 0, 0
@@ -301,13 +309,13 @@ class Supervisor:
         facts = [
             ProcessFacts(
                 name=child.name or f"process {child.number}",
-                ready=child.ready and not child.drains and child.run_table.last_beat > 0,
+                ready=child.ready and not child.drains and not child.recycled and child.run_table.last_beat > 0,
                 silent=child.still.look(child.run_table.last_beat or None, now),
                 pulse=child.run_table.pulse,
             )
             for child in self._children.values()
         ]
-        drained = self._drained + sum(child.drains for child in self._children.values())
+        drained = self._drained + sum(child.drains and not child.recycled for child in self._children.values())
         self._probes.tick(facts, stopping=stopping, drained=drained)
         alive, _ = self._probes.live()
         self._manager.report(ready=self._probes.started, stopping=stopping, alive=alive)
@@ -329,7 +337,8 @@ class Supervisor:
         for number, (moment, _) in list(self._restarts.items()):
             if time.monotonic() >= moment:
                 del self._restarts[number]
-                self._start(number)
+                if self._is_wanted(number):
+                    self._start(number)
 
     def _kill_overdue(self) -> None:
         """Kill the processes that have not ended before the deadline of a stop."""
@@ -359,6 +368,61 @@ class Supervisor:
                 blamed = []  # nothing that it runs has stopped it
             child.blamed = blamed
             child.process.kill()
+        self._recycle(now)
+
+    # -- recycling
+
+    def _recycle(self, now: float) -> None:
+        """Start the replacement of the oldest process that has reached a bound."""
+        if self._signals or self._is_recycling(now):
+            return
+        for child in sorted(self._children.values(), key=lambda one: one.started):
+            if self._may_be_recycled(child):
+                child.reached = child.bounds.reached(child.run_table.usage, age=now - child.started)
+                if child.reached is not None:
+                    self._start(self._beside(child.number))
+                    return
+
+    def _is_recycling(self, now: float) -> bool:
+        """Return whether a replacement starts, or the process that was replaced last still ends.
+
+        One that does not end in the time of a stop does not keep others from being recycled: its body may never end.
+        """
+        first = self._settings.processes
+        others = [child for child in self._children.values() if child.number >= first]
+        if any(number >= first for number in self._restarts) or not all(child.recycled for child in others):
+            return True
+        return bool(others) and now < self._recycled_at + self._settings.drain
+
+    def _may_be_recycled(self, child: _Child) -> bool:
+        """Return whether *child* works in its place, and none that worked there before still does."""
+        works = child.number < self._settings.processes and child.ready and not child.drains and child.blamed is None
+        return works and self._beside(child.number) not in self._children
+
+    def _beside(self, number: int) -> int:
+        """Return the number of a second process in the place of process *number*, and that of the first from this."""
+        return (number + self._settings.processes) % (2 * self._settings.processes)
+
+    def _is_wanted(self, number: int) -> bool:
+        """Return whether a process is to be started with *number*; a replacement only as long as what it replaces."""
+        other = self._children.get(self._beside(number))
+        replaces = other is not None and other.reached is not None and not other.drains
+        return replaces or number < self._settings.processes
+
+    def _take_place(self, child: _Child) -> None:
+        """Give a replacement that takes messages the number of the process that it replaces, and let that one end."""
+        if child.number < self._settings.processes:
+            return
+        old = self._children.get(self._beside(child.number))
+        if old is None or self._signals or not self._is_wanted(child.number) or old.reached is None:
+            _say(child, Stop("nothing is left for it to replace"))
+            return
+        child.number, old.number, old.recycled = old.number, child.number, True
+        self._children |= {one.number: one for one in (child, old)}
+        self._recycled_at = time.monotonic()
+        self._deaths.pop(old.number, None)
+        _say(old, Recycle(old.reached.reason))
+        self.app.events.emit(WorkerRecycled(worker=old.name, replacement=child.name, **attrs.asdict(old.reached)))
 
     def _until_next(self) -> float | None:
         moments = [moment for moment, _ in self._restarts.values()]
@@ -378,6 +442,8 @@ class Supervisor:
             return
         if isinstance(word, Ready):
             child.ready, child.name = True, word.name
+        elif isinstance(word, Serves):
+            self._take_place(child)
         elif isinstance(word, Drains):
             child.drains = True
         elif isinstance(word, Replacement):
@@ -414,6 +480,7 @@ class Supervisor:
             self._again(number, f"cannot start: {error}", ready=False, lived=0.0)
             return
         self._children[number] = child
+        child.bounds = Bounds.of(self._settings, self.app.runtime.random.random)
         if child.renewer is not None:
             child.renewer.start()
         log = self.app.config.log
@@ -438,7 +505,6 @@ class Supervisor:
                 leases = undo.enter_context(closing(LeaseTable(fileno=book, size=0)))
                 process = _spawn(there.fileno(), table, book, stacks.fileno)
             undo.pop_all()
-        longest = math.inf if self._portable else self._settings.lease
         answers = SilentAnswers(
             self.app.runtime,
             pid=process.pid,
@@ -447,6 +513,7 @@ class Supervisor:
             stacks=stacks,
             is_stopped=lambda: _is_stopped(process.pid),
         )
+        longest = math.inf if self._portable else self._settings.lease
         child = _Child(
             number, process, pipe, run_table, leases, None, answers, time.monotonic(), longest_silence=longest
         )
@@ -493,6 +560,8 @@ class Supervisor:
         if self._signals:
             if self._signals == 1 and code not in _ENDED_AS_TOLD and not (child.overdue or child.replaced):
                 self._code = self._code or 1
+        elif child.number >= self._settings.processes:
+            self._judge_extra(child, code, how)
         elif code == DRAINED:
             self._drained += 1
         elif child.drains:
@@ -502,11 +571,21 @@ class Supervisor:
             lived = time.monotonic() - child.started
             self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
 
+    def _judge_extra(self, child: _Child, code: int, how: str) -> None:
+        """Report a bad end of a process that was recycled, and try again to start a replacement that is wanted."""
+        if code in (0, DRAINED):
+            return
+        if child.recycled or not self._is_wanted(child.number):
+            self.app.events.emit(WorkerCrashed(name=child.name or "a replacement", how=how, again_in=None))
+            return
+        name = f"the replacement of {self._children[self._beside(child.number)].name}"
+        self._again(child.number, how, ready=child.ready, lived=0.0, name=name)
+
     def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:
         """Restart a process after a growing pause; give up, with an event, on one that cannot start."""
         deaths = 0 if ready and lived > _QUICK_DEATH else self._deaths.get(number, 0) + 1
         self._deaths[number] = deaths
-        if not ready and deaths >= _TRIES:
+        if not ready and deaths >= _TRIES and number < self._settings.processes:
             self.app.events.emit(WorkerGaveUp(number=number, how=how, tries=deaths))
             self._code = 1
             return

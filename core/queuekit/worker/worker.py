@@ -44,6 +44,7 @@ from queuekit.worker.pausing import Pausing
 from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
 from queuekit.worker.presence import Report, about_this_process
 from queuekit.worker.probes import Moves
+from queuekit.worker.recycling import Bounds, Usage, own_memory
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.settler import Settler
 from queuekit.worker.stack_reports import StackReporter
@@ -64,6 +65,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Worker"]
 
+_RAN = ("done", "failed", "retried")
+"""Outcomes, as counted, of bodies that have ended."""
 _FINAL_SETTLE = 0.5
 """Least seconds to settle the remaining outcomes at the end."""
 _CLOSING_STEP = 0.02
@@ -90,6 +93,7 @@ class Worker:
         on_replace: Called with the reason if this process must end for a body that does not, while nothing else in it
             is at fault; its supervisor kills it and starts another. Default: such bodies go on.
         on_drain: Called once when an operator drains the worker.
+        on_serve: Called once when the worker takes messages and can run them.
         on_fault: Called with the reason if the worker cannot go on; must end this process, whose supervisor starts
             another. Default: the worker stops at once.
     """
@@ -106,10 +110,11 @@ class Worker:
         run_table: RunTable | None = None,
         on_replace: Callable[[str], None] | None = None,
         on_drain: Callable[[], None] = lambda: None,
+        on_serve: Callable[[], None] = lambda: None,
         on_fault: Callable[[str], None] | None = None,
     ) -> None:
         self.app = app
-        self._on_replace, self._on_drain, self._burst = on_replace, on_drain, burst
+        self._on_replace, self._on_drain, self._on_serve, self._burst = on_replace, on_drain, on_serve, burst
         self.name = worker_name(name)
         self.stats: Counter[str] = Counter()
         """Number of deliveries by how they ended."""
@@ -164,6 +169,8 @@ class Worker:
         self._changed = threading.Condition()
         self._stop, self._hurry = threading.Event(), threading.Event()
         self._reason = "asked to stop"
+        self.recycling = ""
+        """Why another process has taken its place; empty if none has."""
         # Threads of the caller that must be alive while the worker works.
         self.others: list[threading.Thread] = []
 
@@ -201,9 +208,15 @@ class Worker:
             begun=lambda: [run.serial for run in list(self._in_flight.values()) if run.started is not None],
             more=[self._witness.check, stuck.check, *([] if self._gates is None else [self._gates.check])],
             loops=self._loops_move,
+            usage=self._usage if self._on_replace and Bounds.of(self._settings, lambda: 0.0).measured else None,
             stop=lambda reason: self.stop(reason, at_once=True),
             on_fault=on_fault,
         )
+
+    def _usage(self) -> Usage:
+        """Return how many bodies have run in this process, and its memory."""
+        ran = sum(self.stats[status] for status in _RAN)
+        return Usage(ran - (0 if self._isolation is None else self._isolation.ran), own_memory())
 
     def _loops_move(self) -> Moves:
         fetch = self._fetcher
@@ -280,6 +293,7 @@ class Worker:
                 silence=self._fetcher.silence,
                 ages=self._fetcher.ages,
                 draining=lambda: self.draining,
+                recycling=lambda: self.recycling,
                 unknown=self._executor.unknown,
                 paused=lambda: self._pausing.marks,
                 gate=lambda: self._pausing.gate,
@@ -316,7 +330,7 @@ class Worker:
     @property
     def draining(self) -> bool:
         """Whether it takes no more messages."""
-        return self._stop.is_set() or self.drained
+        return self._stop.is_set() or self.drained or bool(self.recycling)
 
     @property
     def drained(self) -> bool:
@@ -392,6 +406,8 @@ class Worker:
             self._isolation.start()
         self._settler.start()
         self._watchdog.start()
+        if self._isolation is not None:
+            self._isolation.wait(self._stop)
         if self._gates is not None:
             self._gates.start(burst=self._burst)
         self._fetcher.start()
@@ -401,6 +417,7 @@ class Worker:
             self._dead_bounds.start()
         self.app.events.emit(WorkerReady(worker=self.name))
         self.app.plugins.call("queuekit_worker_ready", worker=self)
+        self._on_serve()
 
     def stop(self, reason: str = "queues are empty", *, at_once: bool = False) -> None:
         """Start to stop; with *at_once*, do not wait for running tasks. Any thread may call this, and repeatedly."""
@@ -412,6 +429,20 @@ class Worker:
             self._gates.stop()
         with self._changed:
             self._changed.notify_all()
+
+    def recycle(self, reason: str) -> None:
+        """Take no more messages, hand back those that wait, and stop when what runs has ended; returns at once."""
+        if not self.draining:
+            self.recycling = reason
+            self._pausing.close()
+            threading.Thread(target=self._end_when_idle, name="queuekit-recycle", daemon=True).start()
+
+    def _end_when_idle(self) -> None:
+        with self._changed:
+            while not self.idle() and not self._stop.is_set():
+                self._runtime.clock.wait(self._changed, 0.5)
+        if not self._stop.is_set():
+            self.stop(f"recycled: {self.recycling}")
 
     def _end_burst(self) -> None:
         """Stop, since there is nothing to take, and say why."""

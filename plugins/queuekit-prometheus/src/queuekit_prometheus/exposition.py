@@ -24,6 +24,7 @@ _COUNTERS = {
     "sent": ("queuekit_messages_sent", "Messages that a send has stored.", ("queue", "task")),
     "errors": ("queuekit_engine_errors", "Calls that broker or backend did not answer.", ("operation",)),
     "ticks": ("queuekit_schedule_ticks", "Ticks of schedules, by what became of them.", ("outcome",)),
+    "recycled": ("queuekit_recycled", "Processes that were replaced at a bound.", ("process", "reason")),
     "crashes": ("queuekit_worker_crashes", "Worker processes that died.", ()),
 }
 _HISTOGRAMS = {

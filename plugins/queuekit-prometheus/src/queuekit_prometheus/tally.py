@@ -11,6 +11,7 @@ from operator import itemgetter
 from typing import Any
 
 from queuekit.events import (
+    ChildRecycled,
     DeadLettersDropped,
     EngineDown,
     MessagesSent,
@@ -21,6 +22,7 @@ from queuekit.events import (
     TickSkipped,
     TicksMissed,
     WorkerCrashed,
+    WorkerRecycled,
 )
 
 __all__ = ["BOUNDS", "OTHER", "TALLY", "Key", "ProcessTally", "from_json", "to_json"]
@@ -76,6 +78,8 @@ class ProcessTally:
             TicksMissed: lambda event: self._add(("ticks", "missed"), event.count),
             TickSkipped: lambda _: self._add(("ticks", "skipped")),
             TickFailed: lambda _: self._add(("ticks", "failed")),
+            WorkerRecycled: lambda event: self._add(("recycled", "worker", event.reason)),
+            ChildRecycled: lambda event: self._add(("recycled", "child", event.reason)),
             WorkerCrashed: lambda _: self._add(("crashes",)),
         }
 

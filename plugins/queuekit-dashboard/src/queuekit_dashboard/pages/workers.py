@@ -58,7 +58,7 @@ def _state(worker: Presence, pauses: Mapping[str, Pause]) -> str:
     obeyed = {pauses[mark].queue for mark in worker.paused if mark in pauses}
     words = {
         "silent": not worker.live,
-        "draining": worker.draining,
+        worker.leaving: worker.draining,
         "held back": bool(worker.gate),
         "paused": bool(worker.queues) and set(worker.queues) <= obeyed,
     }
