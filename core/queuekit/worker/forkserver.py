@@ -11,6 +11,7 @@ Run as ``python -m queuekit.worker.forkserver FILE``.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import select
@@ -26,10 +27,10 @@ from multiprocessing.connection import Connection, wait
 
 import attrs
 
+from queuekit.app import Queuekit
 from queuekit.execution import children
-from queuekit.plugins.loading import installed
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.isolated import serve
+from queuekit.worker.isolated import load_early, serve
 from queuekit.worker.stacks import StackFile, stack_memory
 
 __all__ = ["ForkServer", "Forked", "Plan"]
@@ -202,9 +203,9 @@ def _deaf() -> Iterator[None]:
 
 
 class _Server:
-    def __init__(self, control: socket.socket, plan: Plan) -> None:
+    def __init__(self, control: socket.socket, plan: Plan, app: Queuekit | None) -> None:
         self._control = control
-        self._plan = plan
+        self._plan, self._app = plan, app
         self._parent = os.getppid()
         self._children: dict[int, int] = {}
         """Process id to the file descriptor that receives its exit code."""
@@ -271,7 +272,9 @@ class _Server:
                 os.close(each)
             plan = self._plan
             ends = Connection(pipe), Connection(orders, writable=False)
-            code = serve(*ends, ref=plan.ref, worker=plan.worker, idle=plan.idle, stacks=stacks)
+            app = self._app
+            load = plan.ref.load if app is None else lambda: app
+            code = serve(*ends, load=load, worker=plan.worker, idle=plan.idle, stacks=stacks)
         except BaseException:  # noqa: BLE001 - the child ends here; print why
             traceback.print_exc()
         finally:
@@ -309,9 +312,11 @@ def main(arguments: Sequence[str]) -> int:
         except EOFError:
             return 0
         plan.ref.prepare(plan.modules)
-        with contextlib.suppress(Exception):  # each child meets the same error and reports it
-            installed()
-        _Server(control, plan).run()
+        app = load_early(plan.ref, worker=plan.worker)
+        # Children share its memory with the server as long as no collection touches it.
+        gc.collect()
+        gc.freeze()
+        _Server(control, plan, app).run()
     return 0
 
 

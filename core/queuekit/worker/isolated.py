@@ -11,11 +11,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing import util
 from multiprocessing.connection import Connection
 
 import attrs
 
+from queuekit.app import Queuekit
 from queuekit.broker import Delivery
 from queuekit.client.sender import Sending
 from queuekit.errors import EncodeError
@@ -30,7 +32,7 @@ from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.recycling import Bounds, Reached, Usage, own_memory
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
-__all__ = ["CancelBody", "Idle", "Inbox", "Interrupt", "Last", "WriteStack", "not_carried", "serve"]
+__all__ = ["CancelBody", "Idle", "Inbox", "Interrupt", "Last", "WriteStack", "load_early", "not_carried", "serve"]
 
 
 _LOOK = 1.0
@@ -96,13 +98,32 @@ class Inbox:
                 _interrupt(run)
 
 
-def serve(pipe: Connection, orders: Connection, *, ref: AppRef, worker: str, idle: float | None, stacks: int) -> int:
+def load_early(ref: AppRef, *, worker: str) -> Queuekit | None:
+    """Return the app with all that a process makes of it made once, so that processes forked from here need not.
+
+    ``None`` if that fails: each process meets the same error, and reports it.
+    """
+    try:
+        app = ref.load()
+        _executor(app, worker)
+    except (Exception, SystemExit):  # noqa: BLE001 - of modules and plugins
+        return None
+    return app
+
+
+def _executor(app: Queuekit, worker: str) -> Executor:
+    return Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
+
+
+def serve(
+    pipe: Connection, orders: Connection, *, load: Callable[[], Queuekit], worker: str, idle: float | None, stacks: int
+) -> int:
     """Run the deliveries that arrive through *pipe* until it closes, or none arrives for *idle* seconds.
 
     Args:
         pipe: Brings deliveries, and takes the outcome of each. One thread uses it, so none has to wake another.
         orders: Brings orders that concern the body which is running.
-        ref: Reference by which the app is loaded.
+        load: Returns the app.
         worker: Name of the worker.
         idle: Seconds after which the process ends without work; ``None``: never.
         stacks: Descriptor of the file for stacks.
@@ -115,9 +136,9 @@ def serve(pipe: Connection, orders: Connection, *, ref: AppRef, worker: str, idl
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
     children.guard_children()
     atexit._clear()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - exit handlers of the server must not run here
-    app = ref.load()
+    app = load()
     configure_logging(level=app.config.log.level, style=app.config.log.format, worker=worker)
-    executor = Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
+    executor = _executor(app, worker)
     executor.keeps_loop = True
     inbox = Inbox()
     threading.Thread(target=_watch, args=(orders, inbox, stacks), daemon=True).start()
