@@ -48,7 +48,7 @@ MODELS = (
 )
 """Tests of classes of Pydantic and msgspec, which the environments of core alone do not have."""
 collect_ignore = [] if all(map(importlib.util.find_spec, ("msgspec", "pydantic"))) else [*MODELS]
-NOT_CORE = ("amqp", "dashboard", "memcached", "mongo", "redis", "sqs", "thirdparty", "torture")
+NOT_CORE = ("amqp", "dashboard", "dev", "memcached", "mongo", "redis", "sqs", "thirdparty", "torture")
 """Folders of tests that say nothing about the lines of core which others do not, and so need not be measured."""
 OTHER_ENGINES = {*AT_HAND, *SERVED} - {"memory"}
 """Engines on which the tests of workflows run through the lines of core that they do on the memory engine."""

@@ -21,6 +21,7 @@ CLIENTS = {
     "prometheus": ("prometheus_client",),
     "dashboard": ("starlette", "uvicorn"),
     "otel": ("opentelemetry",),
+    "dev": ("watchfiles",),
 }
 
 pytestmark = pytest.mark.skipif(not ALONE, reason="run by the tox environments core and wheels-*")

@@ -28,7 +28,7 @@ OPTIONS = sorted(set(re.findall(r"options-table:: (\S+)", REFERENCE)))
 """Classes of options, as ``module:name``."""
 OWN = {"queuekit.demo", "queuekit.ids"}
 """Modules beside them that are core's own."""
-WITH_CORE = {"queuekit-dashboard", "queuekit-testing"}
+WITH_CORE = {"queuekit-dashboard", "queuekit-dev", "queuekit-testing"}
 """Distributions that are released with core, since they reach further into it."""
 ENGINES = [path for path in (DOCS.parent / "plugins").glob("*/src/**/*.py") if WITH_CORE.isdisjoint(path.parts)]
 
@@ -69,7 +69,7 @@ def test_module_whose_path_stays_is_no_forwarding_twin(module: str) -> None:
 
 
 def test_our_engines_need_no_more_than_others() -> None:
-    """The engines of ours import from modules whose paths stay; the test kit and the dashboard reach further."""
+    """The engines of ours import from modules whose paths stay; those of WITH_CORE reach further."""
     needed = {path.name: imported_from_core(path.read_text(encoding="utf-8")) - {"queuekit"} for path in ENGINES}
 
     assert {name: modules - {*STABLE} for name, modules in needed.items() if not modules <= {*STABLE}} == {}

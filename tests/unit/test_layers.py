@@ -75,7 +75,7 @@ ROOMS = (
 
 REQUIRED = frozenset({"attrs", "click", "pluggy"})
 """What ``pip install queuekit`` brings along."""
-EXTRAS = frozenset({"cronsim", "msgspec", "watchfiles", "yaml"})
+EXTRAS = frozenset({"cronsim", "msgspec", "yaml"})
 """What an extra of ours brings along; imported only where it is used."""
 CHECKERS = frozenset({"typing_extensions"})
 """What type checkers bring along; imported for them alone."""

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from queuekit.hookspecs import CommandSpec
     from queuekit.plugins.manager import Plugins
 
-__all__ = ["COMMANDS", "Program", "error_lines", "plugin_commands"]
+__all__ = ["COMMANDS", "Program", "command_of", "error_lines", "plugin_commands"]
 
 INTERRUPTED = 130
 MAX_LINES = 6
@@ -41,14 +41,11 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "init": Command("Run", "Create a starter tasks.py and queuekit.toml."),
     "worker": Command("Run", "Run tasks until told to stop."),
-    "dev": Command("Run", "Run worker, scheduler and dashboard in this terminal."),
     "send": Command("Run", "Put one call of a task on its queue."),
-    "run": Command("Run", "Run one call of a task here, without a queue."),
     "scheduler": Command("Run", "Send the ticks of schedules, without running tasks."),
     "demo": Command("Run", "Run a demonstration on real files."),
     "queues": Command("Look", "List the queues with their messages by state."),
     "workers": Command("Look", "List the workers and what each runs."),
-    "top": Command("Look", "Watch the queues, the workers and what they run."),
     "pauses": Command("Look", "List what is paused, by whom and until when."),
     "ls": Command("Look", "List the messages of a queue."),
     "why": Command("Look", "Explain why a message does not run."),
@@ -67,7 +64,6 @@ COMMANDS: Mapping[str, Command] = {
     "cancel": Command("Act", "Cancel a waiting or running message."),
     "kill": Command("Act", "Kill the running body of a message."),
     "dlq": Command("Act", "Inspect, replay or delete dead letters."),
-    "replay": Command("Act", "Run the call of a dead letter here."),
     "purge": Command("Act", "Permanently delete messages of a queue."),
     "plugin": Command("Extend", "Start a plugin of your own."),
 }
@@ -75,6 +71,14 @@ COMMANDS: Mapping[str, Command] = {
 
 ALIASES: Mapping[str, str] = {"crons": "schedules"}
 """Other names of commands; the list leaves them out."""
+
+EXTRAS: Mapping[str, str] = {
+    "dashboard": "dashboard",
+    "metrics": "prometheus",
+    **dict.fromkeys(("dev", "run", "replay"), "dev"),
+    "top": "dashboard",
+}
+"""Extra of queuekit that provides a command. Only for hints: any plugin may add these commands."""
 
 
 class Program(click.Group):
@@ -97,7 +101,7 @@ class Program(click.Group):
         plugins = ctx.ensure_object(Session).plugins()
         for spec in plugin_commands(plugins):
             if spec.name == cmd_name:
-                return _command_of(spec)
+                return command_of(spec)
         return None
 
     def resolve_command(
@@ -106,16 +110,14 @@ class Program(click.Group):
         """Return the command that *args* begin with.
 
         Raises:
-            NoSuchCommand: There is none; the error suggests similar names.
+            NoSuchCommand: There is none; the error says what to install, or suggests similar names.
         """
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
             plugins = ctx.ensure_object(Session).plugins()
-            known = [*COMMANDS, *ALIASES, *(spec.name for spec in plugin_commands(plugins))]
-            near = difflib.get_close_matches(error.command_name, known)
-            meant = " or ".join(repr(name) for name in dict.fromkeys(ALIASES.get(name, name) for name in near))
-            text = f"No such command {error.command_name!r}.{f' Did you mean {meant}?' if meant else ''}"
+            hint = _hint(error.command_name, [spec.name for spec in plugin_commands(plugins)])
+            text = f"No such command {error.command_name!r}.{hint}"
             raise click.NoSuchCommand(error.command_name, text, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -154,6 +156,15 @@ class Program(click.Group):
         finally:
             session.close()
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _hint(name: str, added: Iterable[str]) -> str:
+    """Return what to do if *name* is neither a command of core nor one that plugins have *added*."""
+    if name in EXTRAS:
+        return f" Install it:  pip install 'queuekit[{EXTRAS[name]}]'"
+    near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES, *EXTRAS, *added])
+    meant = " or ".join(repr(each) for each in dict.fromkeys(ALIASES.get(each, each) for each in near))
+    return f" Did you mean {meant}?" if meant else ""
 
 
 def _exit_code(error: BaseException, session: Session) -> int:
@@ -200,7 +211,7 @@ def _is_on(value: str) -> bool:
     return value.strip().lower() not in {"", "0", "false", "no", "off"}
 
 
-def _command_of(spec: CommandSpec) -> click.Command:
+def command_of(spec: CommandSpec) -> click.Command:
     """Return the command that *spec* names or that its factory makes.
 
     Raises:

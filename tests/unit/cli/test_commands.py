@@ -335,6 +335,21 @@ def test_queues_points_at_dead_letters(shop: Path) -> None:
     assert queuekit("-q", "queues", folder=shop).stderr == ""
 
 
+def test_a_dry_run_names_only_what_would_be_signed(shop: Path) -> None:
+    """A letter that died for another reason stays, so it is not printed."""
+    key = {"QUEUEKIT_SIGNING_KEYS": "k" * 40}
+    dead = send("needs_file", "x", folder=shop)
+    burst(shop)
+    unsigned = send("add", "1", "2", folder=shop)
+    queuekit("worker", "--burst", folder=shop, **key)
+
+    would = queuekit("dlq", "retry", "--sign", "--all", "--dry-run", folder=shop, **key)
+    done = queuekit("dlq", "retry", "--sign", "--all", folder=shop, **key)
+
+    assert would.stdout.split() == done.stdout.split() == [unsigned]
+    assert dead in queuekit("dlq", "ls", folder=shop).stdout
+
+
 def test_show_of_what_cannot_be_read(shop: Path) -> None:
     """A message whose bytes are not ours is told of by place and times alone."""
     app = Queuekit(broker=f"sqlite:///{shop}/queue.db")

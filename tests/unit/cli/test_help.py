@@ -12,7 +12,7 @@ import click
 import pytest
 
 from queuekit.cli import main
-from queuekit.cli.program import COMMANDS
+from queuekit.cli.program import COMMANDS, EXTRAS
 from support import commands
 from support.plugin_site import PluginSite
 
@@ -243,6 +243,24 @@ def test_unknown_command_may_have_meant_one_of_a_plugin(tmp_path: Path) -> None:
 
     assert "Did you mean 'hello'?" in done.stderr
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(("command", "extra"), EXTRAS.items(), ids=list(EXTRAS))
+def test_command_of_an_extra_says_what_to_install(command: str, extra: str, tmp_path: Path) -> None:
+    """Where the plugin that adds it is not installed."""
+    done = commands.queuekit(command, folder=tmp_path, QUEUEKIT_DISABLE_PLUGINS="*")
+
+    assert f"No such command '{command}'. Install it:  pip install 'queuekit[{extra}]'" in done.stderr
+    assert done.returncode == 2
+
+
+def test_reload_says_what_to_install(tmp_path: Path) -> None:
+    """The option is one of the worker; what does it is a plugin."""
+    done = commands.queuekit("worker", "--reload", folder=tmp_path, QUEUEKIT_DISABLE_PLUGINS="*")
+
+    assert "--reload needs queuekit-dev" in done.stderr
+    assert "pip install 'queuekit[dev]'" in done.stderr
+    assert done.returncode == 5
 
 
 @pytest.mark.parametrize("typed", ["cron", "cronz", "schedle"])

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import pytest
 
 from queuekit import Context, Queuekit, Retry, Snooze
-from queuekit.cli.here import BodyError, call_here
 from queuekit.errors import OptionError
 from queuekit.resources import Resource, Use
 from queuekit_testing.application.queue import AppQueue
@@ -187,30 +186,6 @@ def test_serve_eager_mode(*, is_async: bool) -> None:
     assert len([line for line in shop.journal if line.startswith("close")]) == len(
         [line for line in shop.journal if line.startswith("open")]
     )
-
-
-@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
-def test_serve_a_call_without_a_queue(*, is_async: bool) -> None:
-    """``queuekit run`` gives a task its resources, and they see how it ended."""
-    shop = Shop()
-    context = Context(id="", task="buy", queue="")
-
-    assert call_here(shop.task(lambda: 5, is_async=is_async), [7], {}, context=context) == 5
-    shop.app.close()
-
-    assert shop.journal[5:7] == ["close asession ok", "close session ok"]
-    assert sorted(shop.journal[7:]) == ["close apool ok", "close pool ok"]
-
-
-def test_a_call_without_a_queue_that_fails_closes_them() -> None:
-    """They see its error."""
-    shop = Shop()
-
-    with pytest.raises(BodyError):
-        call_here(shop.task(fails, is_async=False), [7], {}, context=Context(id="", task="buy", queue=""))
-
-    assert shop.journal[-2:] == ["close asession ValueError", "close session ValueError"]
-    shop.app.close()
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])

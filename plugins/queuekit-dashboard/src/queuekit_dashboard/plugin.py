@@ -1,4 +1,4 @@
-"""The plugin: adds ``queuekit dashboard`` and the table ``[dashboard]``."""
+"""The plugin: adds ``queuekit dashboard``, ``queuekit top`` and the table ``[dashboard]``."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ def queuekit_config_sections() -> Iterable[ConfigSection]:
 
 @hookimpl
 def queuekit_commands() -> Iterable[CommandSpec]:
-    """Add ``queuekit dashboard``."""
-    text = "Serve a web page of queues, messages and workers."
-    return [CommandSpec(name="dashboard", help=text, command="queuekit_dashboard.command:command")]
+    """Add ``queuekit dashboard`` and ``queuekit top``."""
+    page, frames = "Serve a web page of queues, messages and workers.", "Watch queues and workers in this terminal."
+    return [
+        CommandSpec(name="dashboard", help=page, command="queuekit_dashboard.command:command"),
+        CommandSpec(name="top", help=frames, command="queuekit_dashboard.top:command"),
+    ]

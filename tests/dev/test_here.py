@@ -1,12 +1,22 @@
 """``queuekit run`` and ``queuekit replay`` call a task in their own process."""
 
 import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
+from queuekit.context import Context
+from queuekit.resources import Use
 from support import commands
 from support.commands import queuekit
+from support.working import make_app
+
+pytest.importorskip("queuekit_dev", reason="pip install -e plugins/queuekit-dev watchfiles")
+
+from queuekit_dev.here import BodyError, call_here
 
 TASKS = """\
 import dataclasses
@@ -84,7 +94,7 @@ def test_shows_why_a_call_fails(shop: Path, words: tuple[str, ...], text: str) -
 
     assert done.returncode == 1
     assert text in done.stderr
-    assert "/cli/here.py" not in done.stderr
+    assert "/queuekit_dev/" not in done.stderr
 
 
 def test_replays_a_dead_letter_and_leaves_it(shop: Path, dead: str) -> None:
@@ -127,14 +137,45 @@ def test_a_call_that_nobody_signed_does_not_run(shop: Path, dead: str) -> None:
     assert f"queuekit dlq retry --sign {dead}" in replayed.stderr
 
 
-def test_a_dry_run_names_only_what_would_be_signed(shop: Path, dead: str) -> None:
-    """A letter that died for another reason stays, so it is not printed."""
-    key = {"QUEUEKIT_SIGNING_KEYS": "k" * 40}
-    unsigned = queuekit("send", "add", "1", folder=shop).stdout.strip()
-    queuekit("worker", "--burst", folder=shop, **key)
+@pytest.mark.parametrize("number", [5, 0], ids=["returns", "raises"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["def", "async"])
+def test_gives_a_call_its_resources(*, is_async: bool, number: int) -> None:
+    """They see how it ended."""
+    app, journal = make_app(), list[str]()
 
-    would = queuekit("dlq", "retry", "--sign", "--all", "--dry-run", folder=shop, **key)
-    done = queuekit("dlq", "retry", "--sign", "--all", folder=shop, **key)
+    @app.resource
+    @contextmanager
+    def session() -> Iterator[list[str]]:
+        try:
+            yield journal
+        except ZeroDivisionError:
+            journal.append("session failed")
+            raise
+        journal.append("session done")
 
-    assert would.stdout.split() == done.stdout.split() == [unsigned]
-    assert dead in queuekit("dlq", "ls", folder=shop).stdout
+    @app.resource
+    @asynccontextmanager
+    async def asession() -> AsyncIterator[list[str]]:
+        yield journal
+        journal.append("asession done")
+
+    def share(number: int, notes: Annotated[list[str], Use(session)]) -> float:
+        notes.append("runs")
+        return 10 / number
+
+    async def ashare(
+        number: int, notes: Annotated[list[str], Use(session)], more: Annotated[list[str], Use(asession)]
+    ) -> float:
+        return share(number, notes)
+
+    task = app.task(ashare if is_async else share)
+    context = Context(id="", task=task.name, queue="")
+    if number:
+        assert call_here(task, [number], {}, context=context) == 2
+    else:
+        with pytest.raises(BodyError):
+            call_here(task, [number], {}, context=context)
+    app.close()
+
+    closed = ["asession done"] if is_async and number else []
+    assert journal == ["runs", *closed, "session done" if number else "session failed"]

@@ -1,4 +1,4 @@
-"""Run ``queuekit`` as ``python -m queuekit.cli.attended``: as a program of a developer, which ends with its parent.
+"""Run ``queuekit`` as ``python -m queuekit_dev.attended``: as a program of a developer, which ends with its parent.
 
 Its standard input is a pipe that the parent holds open and never writes to. So it ends too where the parent is killed.
 """

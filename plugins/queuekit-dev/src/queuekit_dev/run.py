@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import click
 
-from queuekit.cli.here import BodyError, call_here, fail
 from queuekit.cli.options import common_options, json_option, pass_session
 from queuekit.cli.output import as_json as to_json
 from queuekit.cli.output import echo, print_json
@@ -12,6 +11,7 @@ from queuekit.cli.send import SendCommand, parse_arguments
 from queuekit.cli.session import Session
 from queuekit.context import Context
 from queuekit.errors import ArgumentsError
+from queuekit_dev.here import BodyError, call_here, fail
 
 __all__ = ["command"]
 

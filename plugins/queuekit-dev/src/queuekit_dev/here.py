@@ -11,6 +11,7 @@ from typing import Any, Never
 
 import click
 
+import queuekit
 from queuekit.context import Context, enter, leave
 from queuekit.execution.lazy_results import afinished, finished
 from queuekit.logs.plaintext import clean
@@ -18,7 +19,8 @@ from queuekit.tasks.task import Task
 
 __all__ = ["BodyError", "call_here", "fail"]
 
-_CORE = Path(__file__).parents[1]
+_OURS = {Path(queuekit.__file__).parent, Path(__file__).parent}
+"""Folders whose frames a traceback leaves out."""
 
 
 class BodyError(Exception):
@@ -148,7 +150,7 @@ def fail(task: str, error: BodyError, *, debug: bool = False) -> Never:
 
 def _own(frames: TracebackType | None) -> TracebackType | None:
     """Return the traceback from the first frame that is not ours."""
-    while frames is not None and _CORE in Path(frames.tb_frame.f_code.co_filename).parents:
+    while frames is not None and _is_ours(Path(frames.tb_frame.f_code.co_filename)):
         frames = frames.tb_next
     if frames is not None and Path(frames.tb_frame.f_code.co_filename).is_relative_to(Path(sys.base_prefix) / "lib"):
         inner = frames
@@ -161,4 +163,8 @@ def _own(frames: TracebackType | None) -> TracebackType | None:
 def _is_library(frames: TracebackType) -> bool:
     """Return whether a frame belongs to asyncio or to us, below which the coroutine of the user runs."""
     path = Path(frames.tb_frame.f_code.co_filename)
-    return path.parent.name == "asyncio" or _CORE in path.parents
+    return path.parent.name == "asyncio" or _is_ours(path)
+
+
+def _is_ours(path: Path) -> bool:
+    return not _OURS.isdisjoint(path.parents)

@@ -8,7 +8,6 @@ import click
 
 from queuekit.app import Queuekit
 from queuekit.broker import Place
-from queuekit.cli.here import BodyError, call_here, fail
 from queuekit.cli.options import common_options, engine_options, pass_session
 from queuekit.cli.output import as_json as to_json
 from queuekit.cli.output import echo
@@ -19,6 +18,7 @@ from queuekit.errors import DecodeError, OptionError, UnknownIdError
 from queuekit.ids import new_id
 from queuekit.operations.admin import Admin, MessageView
 from queuekit.wire.signing import UnsignedError
+from queuekit_dev.here import BodyError, call_here, fail
 
 __all__ = ["command"]
 

@@ -10,25 +10,20 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from importlib import import_module
-from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import attrs
 
-from queuekit.errors import NotInstalledError
-
-__all__ = ["DRAIN", "DevProgram", "Programs", "changes_of"]
+__all__ = ["DRAIN", "DevProgram", "Programs"]
 
 DRAIN = 5.0
 """Default seconds that running tasks have to finish before their worker starts again."""
 _LATE = 10.0
 """Seconds past the time of tasks after which a program that does not end is killed."""
 _LOOK = 0.2
-"""Seconds between two looks at signals and at programs."""
+"""Seconds between two looks at signals while programs end."""
 _REST = 2.0
 """Seconds to wait for the last lines of a program that has ended: a process that it left behind may hold the pipe."""
-_CONFIG = (".toml", ".yaml", ".yml")
 _SHOWN = 3
 
 
@@ -196,44 +191,3 @@ def _terminate(programs: Iterable[DevProgram]) -> None:
     for program in programs:
         if program.process is not None:
             program.process.terminate()
-
-
-def changes_of(folders: Sequence[Path], *, required: bool) -> Callable[[threading.Event], Iterator[Sequence[str]]]:
-    """Return what yields the changed source files in *folders*, as they are changed, until an event is set.
-
-    Python files and config files count, but not those in folders such as ``.git`` and ``.venv``.
-
-    Args:
-        folders: Folders to watch, with all that they contain.
-        required: Whether it is an error if watchfiles is not installed; otherwise no file is ever changed.
-
-    Raises:
-        NotInstalledError: watchfiles is not installed.
-    """
-    try:
-        watchfiles: Any = import_module("watchfiles")
-    except ModuleNotFoundError:
-        if required:
-            raise NotInstalledError(
-                "--reload needs watchfiles, which is not installed", fix="Install it:  pip install 'queuekit[reload]'"
-            ) from None
-        return _no_changes
-    only = watchfiles.PythonFilter(extra_extensions=_CONFIG)
-
-    def changes(stop: threading.Event) -> Iterator[Sequence[str]]:
-        found = watchfiles.watch(
-            *folders, watch_filter=only, stop_event=stop, rust_timeout=int(_LOOK * 1000), yield_on_timeout=True
-        )
-        return (sorted({_shown(path) for _, path in changed}) for changed in found)
-
-    return changes
-
-
-def _no_changes(stop: threading.Event) -> Iterator[Sequence[str]]:
-    while not stop.wait(_LOOK):
-        yield []
-
-
-def _shown(path: str) -> str:
-    here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path

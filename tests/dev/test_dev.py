@@ -59,7 +59,6 @@ def ends_at_one_signal(process: subprocess.Popen[bytes]) -> int:
 
 def test_dev_shows_a_mistake_and_goes_on_when_it_is_mended(tmp_path: Path) -> None:
     """Worker and scheduler start again, the task runs, lines say whose they are, and Ctrl-C ends all."""
-    pytest.importorskip("watchfiles")
     tasks = tmp_path / "tasks.py"
     tasks.write_text(f"{TASKS}def (\n", encoding="utf-8")
 
@@ -79,7 +78,6 @@ def test_dev_shows_a_mistake_and_goes_on_when_it_is_mended(tmp_path: Path) -> No
 @pytest.mark.parametrize("pool", ["thread", "process"])
 def test_worker_starts_again_with_the_new_source(tmp_path: Path, pool: str) -> None:
     """In each pool."""
-    pytest.importorskip("watchfiles")
     tasks = tmp_path / "tasks.py"
     tasks.write_text(TASKS, encoding="utf-8")
     queuekit("-A", "tasks:app", "send", "add", "1", "2", folder=tmp_path)
@@ -92,7 +90,7 @@ def test_worker_starts_again_with_the_new_source(tmp_path: Path, pool: str) -> N
         code = ends_at_one_signal(process)
 
     assert code == 0
-    assert "For development, not for production." in log.read_text()
+    assert "worker: for development, not for production." in log.read_text()
 
 
 def test_a_program_ends_with_its_parent(tmp_path: Path) -> None:
@@ -100,7 +98,7 @@ def test_a_program_ends_with_its_parent(tmp_path: Path) -> None:
     (tmp_path / "tasks.py").write_text(TASKS, encoding="utf-8")
 
     with subprocess.Popen(
-        [sys.executable, "-m", "queuekit.cli.attended", "scheduler", "tasks:app"],
+        [sys.executable, "-m", "queuekit_dev.attended", "scheduler", "tasks:app"],
         cwd=tmp_path,
         env=environment(),
         stdin=subprocess.PIPE,
@@ -120,7 +118,6 @@ def test_a_program_ends_with_its_parent(tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", [["dev"], ["worker", "--reload"]], ids=" ".join)
 def test_nothing_is_left_where_the_watcher_dies(tmp_path: Path, command: list[str], number: int) -> None:
     """However it dies."""
-    pytest.importorskip("watchfiles")
     (tmp_path / "tasks.py").write_text(TASKS, encoding="utf-8")
 
     with running(tmp_path, *command) as (process, log):

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from queuekit.errors import NotInstalledError
-from queuekit.worker import development
-from queuekit.worker.development import DevProgram, Programs, changes_of
+pytest.importorskip("queuekit_dev", reason="pip install -e plugins/queuekit-dev watchfiles")
+
+from queuekit_dev import programs as development
+from queuekit_dev.changes import changes_of
+from queuekit_dev.programs import DevProgram, Programs
 from support.waiting import wait_until
 
 STEADY = """
@@ -148,24 +150,11 @@ def test_a_program_that_does_not_end_is_killed(tmp_path: Path, monkeypatch: pyte
     assert run.said == ["worker did not end in time and was killed"]
 
 
-def test_watchfiles_may_be_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What needs it says how to install it; what can do without sees no changes."""
-    monkeypatch.setitem(sys.modules, "watchfiles", None)
-
-    with pytest.raises(NotInstalledError) as caught:
-        changes_of([tmp_path], required=True)
-    changes = changes_of([tmp_path], required=False)(threading.Event())
-
-    assert caught.value.fix == "Install it:  pip install 'queuekit[reload]'"
-    assert next(changes) == []
-
-
 def test_changes_are_those_of_sources_and_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not those of databases and compiled files, which tasks themselves write."""
-    pytest.importorskip("watchfiles")
     monkeypatch.chdir(tmp_path)
     stop = threading.Event()
-    changes = changes_of([tmp_path], required=True)(stop)
+    changes = changes_of([tmp_path])(stop)
     next(changes)
 
     for name in ("jobs.db", "tasks.pyc", "tasks.py", "queuekit.toml"):

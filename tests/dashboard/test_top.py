@@ -12,14 +12,17 @@ import pytest
 from click.testing import CliRunner
 
 from queuekit.broker import QueueCounts
-from queuekit.cli import top
-from queuekit.cli.top import TopFrame, drawn, look
 from queuekit.errors import UnavailableError
 from queuekit.operations.admin import Admin, QueueView
 from queuekit.wire.presence import Presence, RunningTask
 from support.commands import queuekit, write
 from support.waiting import PATIENCE, wait_until
 from support.working import make_app
+
+pytest.importorskip("queuekit_dashboard", reason="pip install -e plugins/queuekit-dashboard starlette jinja2 uvicorn")
+
+from queuekit_dashboard import top
+from queuekit_dashboard.top import TopFrame, drawn, look
 
 APP = (
     "from queuekit import Queuekit\n\napp = Queuekit(broker='sqlite:///jobs.db')\n\n\n@app.task\ndef add():\n    pass\n"
