@@ -40,6 +40,25 @@ def test_process_that_cannot_start_is_given_up(fleet: Fleet) -> None:
 
 
 @on_sqlite
+def test_second_process_looks_like_the_first(fleet: Fleet) -> None:
+    """The first is a fork of the supervisor, the one after it a new interpreter; an app sees no difference."""
+    source = "from support.fault_tasks import app\nimport sys\nmain = sys.modules['__main__'].__spec__\n"
+    source += "look = sys.argv[0], sys.orig_argv[:3], main and main.name, sys.stdin.read(), sys.stdout.errors\n"
+    source += "print('looks', look, file=sys.stderr)\n"
+    (fleet.folder / "looking.py").write_text(source)
+    group = fleet.start(app="looking:app", folder=fleet.folder)
+
+    for count in (1, 2):
+        wait_until(lambda count=count: group.read_log().count(" ready") == count, what=f"process {count}")
+        (pid,) = group.workers()
+        os.kill(pid, signal.SIGKILL)
+
+    _, first, second = [line for line in group.read_log().splitlines() if line.startswith("looks")][:3]
+    assert first == second
+    assert "queuekit.worker.child" in first
+
+
+@on_sqlite
 def test_deleted_database_is_made_again(fleet: Fleet, tmp_path: Path) -> None:
     """With the file its messages are gone; worker and producer go on with a new one."""
     group = fleet.start_ready()

@@ -15,6 +15,7 @@ import pytest
 
 from queuekit import Queuekit, State
 from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.worker.child import FORKED
 from queuekit.worker.supervisor import ONE_SIGNAL
 from support.ledger import LEDGER, Ledger
 from support.preloaded import NAME, Preloaded
@@ -54,6 +55,13 @@ def _has_locked(pid: int) -> bool:
     """Return whether a process has locked a part of some file so that no other can; readers share theirs."""
     locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
     return any(lock[1] == "POSIX" and lock[3] == "WRITE" and lock[4] == str(pid) for lock in locks)
+
+
+def _is_forked(pid: int) -> bool:
+    """Return whether a process is a worker process that the supervisor has forked."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip() == FORKED
+    return False
 
 
 class Group:
@@ -112,7 +120,9 @@ class Group:
 
     def workers(self) -> list[int]:
         """Return the pids of the worker processes under the supervisor, oldest first."""
-        return sorted(pid for pid, command in self.members().items() if "queuekit.worker.child" in command)
+        return sorted(
+            pid for pid, command in self.members().items() if "queuekit.worker.child" in command or _is_forked(pid)
+        )
 
     def read_log(self) -> str:
         """Return what it has written to its standard error."""

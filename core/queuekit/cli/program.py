@@ -145,6 +145,7 @@ class Program(click.Group):
         extra["windows_expand_args"] = windows_expand_args
         if not standalone_mode:
             return super().main(args, name, complete_var, standalone_mode=False, **extra)
+        session.forks = args is None
         lost = make_streams_safe()
         try:
             with warnings.catch_warnings():

@@ -44,6 +44,8 @@ class Session:
         """Whether the app was found only by a usual module name."""
         self.opened: list[Queuekit] = []
         """Apps to close at the end."""
+        self.forks = False
+        """Whether this process is the program and nothing else, so that it may fork."""
         self._origin = "command line"
 
     def say(self, text: str) -> None:
@@ -93,6 +95,25 @@ class Session:
 
             import_from_here()
         return config
+
+    def prepare_fork(self) -> int:
+        """Import the engines that the config names; return how many worker processes to fork before the app is known.
+
+        None where this process may not fork. The app's own settings are not known yet, so it may need more or fewer.
+        """
+        if not self.forks:
+            return 0
+        from queuekit.config.settings import DEFAULT, plugins_of
+
+        try:
+            config = self.config()
+        except QueuekitError:  # raised again when the app is loaded
+            return 0
+        plugins = plugins_of(config)
+        for name, url in (("broker", config.broker), ("backend", config.backend)):
+            if url is not None and config.origin(name) != DEFAULT:
+                plugins.import_engine(url.partition(":")[0])
+        return config.worker.processes
 
     def plugins(self) -> Plugins:
         """Return the plugins that the config allows; if it cannot be used, those that the environment allows."""

@@ -13,6 +13,7 @@ from queuekit.cli.session import Session, need_shared
 from queuekit.config import sizes
 from queuekit.config.settings import parse_queues
 from queuekit.worker.log_setup import configure_logging
+from queuekit.worker.prefork import preforked
 from queuekit.worker.service_manager import ServiceManager
 from queuekit.worker.supervisor import WAIT_FOR, Supervisor
 
@@ -142,12 +143,13 @@ def command(
         if burst:
             raise click.UsageError("--reload waits for changes, and --burst ends: use one of them")
         return run_reloading(session, wait_for=wait_for, folders=folders)
-    app, ref = session.app()
-    need_shared(app)
-    configure_logging(level=app.config.log.level, style=app.config.log.format)
-    if session.guessed:
-        session.say(f'Found the app in {ref.target}.py. To name it, write to queuekit.toml:  app = "{ref.target}"')
-    patience, manager = WAIT_FOR if wait_for is None else wait_for, ServiceManager(os.environ)
-    code = Supervisor(app, ref, burst=burst, wait_for=patience, manager=manager).run()
+    with preforked(session.prepare_fork()) as prefork:
+        app, ref = session.app()
+        need_shared(app)
+        configure_logging(level=app.config.log.level, style=app.config.log.format)
+        if session.guessed:
+            session.say(f'Found the app in {ref.target}.py. To name it, write to queuekit.toml:  app = "{ref.target}"')
+        patience, manager = WAIT_FOR if wait_for is None else wait_for, ServiceManager(os.environ)
+        code = Supervisor(app, ref, burst=burst, wait_for=patience, manager=manager, prefork=prefork).run()
     session.opened.remove(app)  # the supervisor closed it
     return code

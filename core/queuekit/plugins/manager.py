@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,16 @@ from queuekit.plugins import options as fields
 from queuekit.plugins.catalogue import EXTRAS, Catalogue, Choice, Offer, install_line
 from queuekit.plugins.discovery import Rules, discover, left_out, unique
 from queuekit.plugins.factory import resolve, section_of
-from queuekit.plugins.loading import HISTORIC, Plugin, PluginInfo, installed, load_object, manager, reason
+from queuekit.plugins.loading import (
+    HISTORIC,
+    Plugin,
+    PluginInfo,
+    installed,
+    load_entry_point,
+    load_object,
+    manager,
+    reason,
+)
 from queuekit.serializer import Serializer
 from queuekit.urls import EngineURL
 
@@ -104,6 +114,24 @@ class Plugins:
             SchemeConflictError: Several plugins do, and none is preferred.
         """
         return self._loaded().offer(side, wanted, _choice(side, wanted, setting, where))
+
+    def import_engine(self, scheme: str) -> None:
+        """Import what serves a scheme if it is core or its own extra, before any plugin is loaded.
+
+        A fork then shares it. Errors are left to the loading of the plugin.
+        """
+        rules = self._rules()
+        names = {scheme, EXTRAS.get(scheme)}
+        found = [load_object(builtin, name="builtin")]
+        if rules.only is None or rules.only:
+            points = [point for point in self._entry_points() if point.name in names and not rules.forbid(point)]
+            found += [load_entry_point(point) for point in points]
+        for plugin in found:
+            specs: tuple[BrokerSpec | BackendSpec, ...] = (*plugin.brokers, *plugin.backends)
+            for spec in specs:
+                if scheme in spec.schemes:
+                    with suppress(Exception):
+                        resolve(spec.factory)
 
     def has_backend(self, scheme: str) -> bool:
         """Return whether a result backend serves *scheme*."""

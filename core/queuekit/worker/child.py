@@ -1,6 +1,6 @@
 """The main program of a worker process under a supervisor.
 
-Run as ``python -m queuekit.worker.child PIPE TABLE LEASES STACKS``.
+Run as ``python -m queuekit.worker.child PIPE TABLE LEASES STACKS``, or forked: see :mod:`queuekit.worker.prefork`.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from queuekit.errors import QueuekitError
 from queuekit.execution import children
@@ -28,7 +30,10 @@ from queuekit.worker.stacks import answer_signal
 from queuekit.worker.watch import end_process
 from queuekit.worker.worker import Worker
 
-__all__ = ["main"]
+__all__ = ["FORKED", "adopted", "main"]
+
+FORKED = "queuekit-child"
+"""What the system calls a forked process, in ``/proc/PID/comm``; its command line is that of the supervisor."""
 
 _YOUNG = 10_000
 """New objects after which Python collects garbage. A batch in flight has some thousands, and almost no cycles."""
@@ -68,6 +73,16 @@ def main(arguments: Sequence[str]) -> int:
     code = worker.run()
     children.end_processes()
     return DRAINED if code == 0 and worker.drained else code
+
+
+def adopted(pipe: socket.socket) -> int:
+    """Wait until the supervisor passes the files over *pipe*, then run as :func:`main`; 0 if it needs no process."""
+    files = socket.recv_fds(pipe, 1, 3)[1]
+    if not files:
+        return 0
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(FORKED, encoding="ascii")
+    return main([str(number) for number in (pipe.detach(), *files)])
 
 
 def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, files: Sequence[int]) -> Worker:

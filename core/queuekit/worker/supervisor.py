@@ -40,6 +40,7 @@ from queuekit.worker.draining import DRAINED, LEAST_STOP
 from queuekit.worker.health_server import HealthServer
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
+from queuekit.worker.prefork import ForkedProcess, Prefork
 from queuekit.worker.probes import Probes, ProcessFacts, Still
 from queuekit.worker.protocol import Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop
 from queuekit.worker.recycling import Bounds, Reached
@@ -77,7 +78,7 @@ class _Child:
     """One worker process."""
 
     number: int
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | ForkedProcess
     pipe: Connection
     run_table: RunTable
     leases: LeaseTable
@@ -121,6 +122,7 @@ class Supervisor:
         name: Prefix of the names of its processes; default: the host's name.
         wait_for: Seconds to wait at the start for engines that do not answer.
         manager: The service manager to notify, if there is one.
+        prefork: Processes that are already there; others are started.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class Supervisor:
         name: str | None = None,
         wait_for: float = WAIT_FOR,
         manager: ServiceManager | None = None,
+        prefork: Prefork | None = None,
     ) -> None:
         self.app = app
         self._ref = ref
@@ -160,7 +163,7 @@ class Supervisor:
         self._next_look = 0.0
         """Monotonic time of the next check for silent processes."""
         self._helpers: list[threading.Thread] = []
-        self._manager = manager or ServiceManager({})
+        self._manager, self._prefork = manager or ServiceManager({}), prefork or Prefork()
         self._probes = Probes(processes=self._settings.processes, patience=self._settings.stuck_after)
         self._server: HealthServer | None = None
 
@@ -198,6 +201,7 @@ class Supervisor:
                 self.app.events.emit(WorkerStarted(lines=self.banner()))
                 for number in range(self._settings.processes):
                     self._start(number)
+            self._prefork.close()  # the app may want fewer than the config
             self._obey()
             while self._children or self._restarts:
                 self._turn(wake)
@@ -496,14 +500,14 @@ class Supervisor:
         """Return a new process, which waits for its :class:`Start`."""
         rows = 2 * self._settings.concurrency
         size = RunTable.size(rows)
-        here, there = socket.socketpair()
-        with there, ExitStack() as undo:
-            pipe = undo.enter_context(Connection(here.detach()))
+        with ExitStack() as undo:
             stacks = undo.enter_context(closing(StackFile(stack_memory())))
             with _memory(size, least=size) as table, _memory(LeaseTable.SIZE, least=LeaseTable.LEAST) as book:
                 run_table = undo.enter_context(closing(RunTable(rows, fileno=table)))
                 leases = undo.enter_context(closing(LeaseTable(fileno=book, size=0)))
-                process = _spawn(there.fileno(), table, book, stacks.fileno)
+                files = (table, book, stacks.fileno)
+                process, here = self._prefork.start(files) or _spawn(*files)
+                pipe = Connection(here.detach())
             undo.pop_all()
         answers = SilentAnswers(
             self.app.runtime,
@@ -658,16 +662,26 @@ def _in_memory(size: int, least: int) -> int | None:
     return number
 
 
-def _spawn(*files: int) -> subprocess.Popen[bytes]:
-    """Start a worker process with the signals of a whole group blocked until it handles them."""
-    command = [sys.executable, "-m", "queuekit.worker.child", *map(str, files)]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    try:
-        return subprocess.Popen(  # noqa: S603 - the interpreter that runs this
-            command, pass_fds=files, stdin=subprocess.DEVNULL
-        )
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _spawn(*files: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a worker process with the signals of a whole group blocked until it handles them.
+
+    Returns:
+        The process, and the supervisor's end of its pipe.
+    """
+    here, there = socket.socketpair()
+    numbers = (there.fileno(), *files)
+    command = [sys.executable, "-m", "queuekit.worker.child", *map(str, numbers)]
+    with there, ExitStack() as undo:
+        undo.enter_context(here)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        try:
+            process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
+                command, pass_fds=numbers, stdin=subprocess.DEVNULL
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        undo.pop_all()
+    return process, here
 
 
 def _renewable(child: _Child, leases: list[HeldLease]) -> list[HeldLease]:

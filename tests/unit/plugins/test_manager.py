@@ -404,3 +404,17 @@ def test_collects_in_the_order_of_the_plugins(make_plugins: MakePlugins) -> None
     specs = plugins.collect("queuekit_middlewares", config="second")
 
     assert [spec.name for spec in specs] == ["first", "second"]
+
+
+def test_imports_an_engine_ahead_under_the_rules(plugin_site: PluginSite, make_plugins: MakePlugins) -> None:
+    """Only the one that serves the scheme by the name of its extra, and only if no rule forbids it."""
+    plugin_site.install("queuekit-redis", serving("redis"))
+    plugin_site.install("queuekit-acme", serving("redis"))
+    found = []
+    rows: tuple[dict[str, list[str]], ...] = ({"only": []}, {"disable": ["redis"]}, {})
+
+    for rules in rows:
+        make_plugins(**rules).import_engine("redis")
+        found.append(plugin_site.imported())
+
+    assert found == [[], [], ["queuekit_redis_redis_plugin"]]

@@ -1,0 +1,118 @@
+"""Processes that are forked before the app is imported: ready for a supervisor, and gone without one."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from queuekit.worker.prefork import ForkedProcess, Prefork, preforked
+
+_PROGRAM = """
+import os, sys, threading
+from queuekit.worker import child
+from queuekit.worker.prefork import preforked
+
+def adopted(pipe):
+    import socket
+    files = socket.recv_fds(pipe, 1, 3)[1]
+    if files:
+        os.write(files[0], f"{len(files)} {sys.stdin.read()!r} {sys.argv == [child.__file__]} "
+            f"{sys.modules['__main__'] is child} {os.getppid()}".encode())
+    {after}
+    return 7
+
+child.adopted = adopted
+with preforked(2) as prefork:
+    read, write = os.pipe()
+    process, here = prefork.start([write])
+    os.close(write)
+    told = os.read(read, 1000).decode()
+    code = process.wait()
+    rest = [each.pid for each, _ in prefork._waiting]
+print(told.endswith(str(os.getpid())), told.rpartition(" ")[0], code, len(rest))
+for pid in rest:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        print("gone")
+"""
+"""Adopts one of two processes that it forks. It needs a process of its own, since pytest has threads."""
+
+
+def run(after: str = "pass") -> "subprocess.CompletedProcess[str]":
+    """Run a program that forks, in which a worker process does *after*."""
+    return subprocess.run(
+        [sys.executable, "-c", _PROGRAM.replace("{after}", after)],
+        input="not for a worker",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_process_takes_its_files_and_looks_like_one_that_was_started() -> None:
+    """It reads no input, has no arguments of the supervisor, and its exit code is known; the one left over is ended."""
+    done = run()
+
+    assert (done.stdout.splitlines(), done.stderr) == (["True 1 '' True True 7 1", "gone"], "")
+
+
+def test_error_in_a_process_does_not_lead_back_into_the_program() -> None:
+    """Even one that the program would ignore."""
+    done = run("raise OSError('no way')")
+
+    assert done.stdout.splitlines() == ["True 1 '' True True 1 1", "gone"]
+    assert done.stderr.strip().endswith("OSError: no way")
+
+
+def test_nothing_is_forked_beside_another_thread() -> None:
+    """A fork would copy the locks that the thread holds."""
+    program = (
+        "import threading\nfrom queuekit.worker.prefork import preforked\nend = threading.Event()\n"
+        "threading.Thread(target=end.wait).start()\nwith preforked(2) as prefork:\n"
+        "    print(prefork.start([0]))\nend.set()"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+
+    assert (done.stdout, done.stderr) == ("None\n", "")
+
+
+def test_without_processes_there_is_nothing_to_adopt() -> None:
+    """The supervisor then starts its own."""
+    with preforked(0) as prefork:
+        assert prefork.start([0]) is None
+    assert Prefork().start([0]) is None
+
+
+@pytest.fixture
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    """Return a process that runs until it is killed."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.returncode = 0  # somebody else has waited for it
+
+
+def test_a_killed_process_has_an_exit_code(sleeper: "subprocess.Popen[bytes]") -> None:
+    """As ``Popen`` has one; a second kill does nothing."""
+    process = ForkedProcess(sleeper.pid)
+    before = process.poll()
+
+    process.kill()
+    code = process.wait()
+    process.kill()
+
+    assert (before, code, process.poll()) == (None, -signal.SIGKILL, -signal.SIGKILL)
+
+
+def test_a_process_that_somebody_else_has_waited_for_has_ended(sleeper: "subprocess.Popen[bytes]") -> None:
+    """Its exit code is lost."""
+    process = ForkedProcess(sleeper.pid)
+    sleeper.kill()
+    os.waitpid(sleeper.pid, 0)
+
+    assert (process.poll(), process.wait()) == (0, 0)
