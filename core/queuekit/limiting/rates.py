@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
 import attrs
 
@@ -54,13 +55,15 @@ class LimitKey:
     rate: Rate
 
     @property
-    def _id(self) -> str:
-        return f"{self.name}:{digest(self.key)}"
-
-    @property
     def records(self) -> tuple[str, str, str]:
         """Keys of its records: next start, slowed down, numbers."""
-        return RATE + self._id, SLOW + self._id, LIMIT + self.name
+        return _records(self.name, self.key)
+
+
+@lru_cache(maxsize=1_000)
+def _records(name: str, key: str) -> tuple[str, str, str]:
+    place = f"{name}:{digest(key)}"
+    return RATE + place, SLOW + place, LIMIT + name
 
 
 @attrs.frozen

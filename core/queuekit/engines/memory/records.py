@@ -10,6 +10,7 @@ import attrs
 
 from queuekit.backend import Condition, Page, Record
 from queuekit.engines.memory.priority_queue import PriorityQueue
+from queuekit.values import quickly
 
 __all__ = ["RecordStore"]
 
@@ -58,7 +59,7 @@ class RecordStore:
         else:
             ends = now + record.ttl
             self._by_end.add(record.key, (ends,), record.key)
-        self._records[record.key] = _Kept(attrs.evolve(record, version=self._next_version()), ends)
+        self._records[record.key] = _Kept(_copy(record, ttl=record.ttl, version=self._next_version()), ends)
         return True
 
     def get(self, key: str, now: float) -> Record | None:
@@ -66,7 +67,7 @@ class RecordStore:
         kept = self._records.get(key)
         if kept is None or kept.ends <= now:
             return None
-        return kept.record if kept.ends == _FOREVER else attrs.evolve(kept.record, ttl=kept.ends - now)
+        return kept.record if kept.ends == _FOREVER else _copy(kept.record, ttl=kept.ends - now, version=kept.record.version)
 
     def delete(self, key: str, expect: int | None, now: float) -> bool:
         """Delete the live record of *key*; with *expect*, only that version."""
@@ -120,6 +121,25 @@ class RecordStore:
     def _forget(self, key: str) -> None:
         del self._records[key]
         self._by_end.discard(key)
+
+
+def _copy(record: Record, *, ttl: float | None, version: int) -> Record:
+    """Return *record* with another time and version; ``attrs.evolve`` takes five times as long."""
+    return _record(
+        key=record.key,
+        body=record.body,
+        ttl=ttl,
+        rank=record.rank,
+        final=record.final,
+        version=version,
+        task=record.task,
+        state=record.state,
+        error=record.error,
+        at=record.at,
+    )
+
+
+_record = quickly(Record)
 
 
 def _replaces(record: Record, live: Record, condition: Condition) -> bool:

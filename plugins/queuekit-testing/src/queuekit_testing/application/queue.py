@@ -122,6 +122,9 @@ class AppQueue:
         runner = self._runner
         self._merger = Merger(self._runtime, now=self._sending.now, again=lambda one: runner.prepare(one, {}))
         self._ticks = Ticks(app, clock)
+        self._limits: Limiter | None = None
+        self._limited = -1
+        """How many tasks were declared when *_limits* was made."""
         self._exempt: set[str] = set()
         self._crashing = self._running = False
         self._overrides = contextlib.ExitStack()
@@ -246,7 +249,7 @@ class AppQueue:
 
     def _look(self) -> None:
         limiter = self._limiter()
-        if limiter is not None:
+        if limiter is not None and limiter.has_slots:
             limiter.upkeep()
         self._ticks.look()
         self._ticks.send_due()
@@ -288,7 +291,7 @@ class AppQueue:
         self._workflows.expand([outcome])
         write(self._runtime, [outcome], lose=self._workflows.lose)
         limiter = self._limiter()
-        if limiter is not None and outcome.settlement is not None:
+        if limiter is not None and limiter.has_slots and outcome.settlement is not None:
             limiter.settled([outcome])
         for envelope in outcome.sends:
             self.note(envelope)
@@ -300,17 +303,18 @@ class AppQueue:
 
     def _late(self, run: Run) -> Outcome | None:
         """Return the outcome of a message that may not start now by the limits of its task."""
-        backend = self._runtime.backend
-        if backend is None or not run.task.defaults.limits:
+        limiter = self._limiter() if run.task.defaults.limits else None
+        if limiter is None:
             return None
-        begin, late = Limiter(self._runtime, backend, self.app.tasks).apply([run])
+        begin, late = limiter.apply([run])
         return late[0] if late else None if begin else Outcome(delivery=run.delivery, settlement=None, status="held")
 
     def _limiter(self) -> Limiter | None:
-        """Return what gives slots of concurrency limits, if a task has one."""
-        backend = self._runtime.backend
-        found = None if backend is None else Limiter(self._runtime, backend, self.app.tasks)
-        return found if found is not None and found.has_slots else None
+        """Return what applies the limits of the tasks that are declared by now."""
+        backend, tasks = self._runtime.backend, self.app.tasks
+        if backend is not None and len(tasks) != self._limited:
+            self._limited, self._limits = len(tasks), Limiter(self._runtime, backend, tasks)
+        return self._limits
 
     def _what(self, delivery: Delivery, outcome: Outcome) -> str:
         """Return why a message has failed without an exception of its body."""
