@@ -29,6 +29,8 @@ _OF_USE = 0.5
 """Seconds after which a failed round counts as useful: the broker answered, and the connection broke while waiting."""
 _FEW = 4
 """Batch size up to which the worker has little to do, so that it matters how soon the messages start."""
+_SHORT, _LONG = 0.05, 1.0
+"""Least and most seconds between two looks of a burst at empty queues while messages are in flight."""
 _MOMENT = 1e-6
 """Seconds to sleep so that run threads get the interpreter now, not when this thread waits for the broker."""
 
@@ -48,12 +50,20 @@ class WorkerPort(Protocol):
         """Block until there is room; return false after *timeout* seconds without."""
         ...
 
+    def wait_for_end(self, ended: int, timeout: float) -> None:
+        """Block until more than *ended* deliveries have ended, or the worker is stopping, or for *timeout* seconds."""
+        ...
+
     def admit(self, deliveries: list[Delivery]) -> None:
         """Accept *deliveries*."""
         ...
 
     def idle(self) -> bool:
         """Return whether nothing is in flight."""
+        ...
+
+    def ended(self) -> int:
+        """Return how many deliveries have ended so far."""
         ...
 
 
@@ -72,6 +82,8 @@ class Fetcher:
         self._worker = worker
         self._burst = burst
         self._on_empty = on_empty
+        self._pause = _SHORT
+        """Seconds until a burst looks at empty queues again, unless a delivery ends before."""
         self._queues = runtime.config.worker.queues
         self._serving: Mapping[str, float] = self._queues
         self._lease = runtime.config.worker.lease
@@ -177,14 +189,15 @@ class Fetcher:
         if room <= 0:
             return
         # Ask before the fetch: messages that a task sent before it ended are then visible to the fetch.
-        idle = self._worker.idle()
+        ended, idle = self._worker.ended(), self._worker.idle()
         deliveries = self._receive(limit=room, wait=0.0 if self._burst else _LONGEST_WAIT)
         if deliveries:
+            self._pause = _SHORT
             self._worker.admit(deliveries)
             if len(deliveries) <= _FEW:
                 time.sleep(_MOMENT)
         elif self._burst:
-            self._end_or_wait(idle)
+            self._end_or_wait(idle, ended)
 
     def _change(self) -> None:
         """Let the broker push no more messages of queues that are left alone now."""
@@ -194,21 +207,25 @@ class Fetcher:
 
     def _rest(self) -> None:
         """Do the broker's upkeep, and wait until there are queues to serve, or until the next upkeep."""
-        idle = self._worker.idle()
+        ended, idle = self._worker.ended(), self._worker.idle()
         self._runtime.broker.receive(list(self._queues), limit=0, wait=0.0, lease=self._lease)
         self._last_round = self._runtime.clock.monotonic()
         if self._burst:
-            self._end_or_wait(idle)
+            self._end_or_wait(idle, ended)
         else:
             self._changed.wait(_UPKEEP)
 
-    def _end_or_wait(self, idle: bool) -> None:  # noqa: FBT001 - a private step
-        """End the burst if nothing ran before the fetch that found nothing; else wait for what runs."""
+    def _end_or_wait(self, idle: bool, ended: int) -> None:  # noqa: FBT001 - a private step
+        """End the burst if nothing ran before the fetch that found nothing; else wait until something ends.
+
+        What delays or other workers let become due meanwhile is found by looks at growing intervals.
+        """
         if idle:
             self._stopping.set()
             self._on_empty()
-        else:
-            self._worker.wait_for_room(0.05)
+            return
+        self._worker.wait_for_end(ended, self._pause)
+        self._pause = _SHORT if self._worker.ended() > ended else min(2 * self._pause, _LONG)
 
     def _receive(self, *, limit: int, wait: float) -> list[Delivery]:
         queues = weighted_order(self._serving, self._runtime.random)

@@ -166,6 +166,7 @@ class Worker:
         self._in_flight: dict[int, Run] = {}
         # Tokens of deliveries that need no run and are not settled yet.
         self._passing: set[str] = set()
+        self._ended = 0
         self._changed = threading.Condition()
         self._stop, self._hurry = threading.Event(), threading.Event()
         self._reason = "asked to stop"
@@ -557,6 +558,16 @@ class Worker:
                 self._runtime.clock.wait(self._changed, timeout)
         return self.room() > 0
 
+    def wait_for_end(self, ended: int, timeout: float) -> None:
+        """Block until more than *ended* deliveries have ended, or the worker is stopping, or for *timeout* seconds."""
+        with self._changed:
+            if self._ended <= ended and not self._stop.is_set():
+                self._runtime.clock.wait(self._changed, timeout)
+
+    def ended(self) -> int:
+        """Return how many deliveries have ended so far."""
+        return self._ended
+
     def idle(self) -> bool:
         """Return whether nothing is in flight."""
         return not self._in_flight and not self._passing
@@ -813,6 +824,7 @@ class Worker:
         if serials:
             self._leases.done(serials)
         with self._changed:
+            self._ended += len(outcomes)
             self._changed.notify_all()
         if self._hooks is not None:
             self._hooks.call(outcomes)

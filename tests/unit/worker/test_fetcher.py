@@ -41,6 +41,14 @@ class WorkerPort:
         threading.Event().wait(min(timeout, 0.01))
         return self.free > 0
 
+    def wait_for_end(self, ended: int, timeout: float) -> None:
+        """Wait a moment."""
+        threading.Event().wait(min(timeout, 0.01))
+
+    def ended(self) -> int:
+        """Return how many deliveries have ended."""
+        return 0
+
     def admit(self, deliveries: list[Delivery]) -> None:
         """Take them, or refuse once."""
         error, self.refuse = self.refuse, None
@@ -150,6 +158,30 @@ def test_a_burst_waits_for_what_is_in_flight() -> None:
         wait_until(lambda: over)
 
     assert (early, len(worker.taken)) == ([], 1)
+
+
+def test_a_burst_polls_ever_more_seldom_until_something_ends() -> None:
+    """While a body runs, a burst with room looked at empty queues as fast as it could: hundreds of times a second."""
+    pauses: list[float] = []
+
+    class Busy(WorkerPort):
+        """Hold one body, which ends in the seventh pause; the next is over in the ninth."""
+
+        def wait_for_end(self, ended: int, timeout: float) -> None:
+            """Note the pause."""
+            pauses.append(timeout)
+            self.busy = len(pauses) < 9
+
+        def ended(self) -> int:
+            """Return how many bodies have ended."""
+            return int(len(pauses) >= 7)
+
+    worker = Busy()
+    worker.busy = True
+    with fetching(make_app(), worker, burst=True) as over:
+        wait_until(lambda: over)
+
+    assert pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 0.05, 0.1]
 
 
 class LastWord(WorkerPort):

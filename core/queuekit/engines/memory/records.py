@@ -67,7 +67,11 @@ class RecordStore:
         kept = self._records.get(key)
         if kept is None or kept.ends <= now:
             return None
-        return kept.record if kept.ends == _FOREVER else _copy(kept.record, ttl=kept.ends - now, version=kept.record.version)
+        return (
+            kept.record
+            if kept.ends == _FOREVER
+            else _copy(kept.record, ttl=kept.ends - now, version=kept.record.version)
+        )
 
     def delete(self, key: str, expect: int | None, now: float) -> bool:
         """Delete the live record of *key*; with *expect*, only that version."""
