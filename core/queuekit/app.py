@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from queuekit.limiting.lock import Lock
     from queuekit.limiting.slot_block import SlotLimit
     from queuekit.limiting.throttle import RateLimit
-    from queuekit.limits import Limit, Rate
+    from queuekit.limits import Limit, LimitView, Rate
     from queuekit.plugins.manager import Plugins
     from queuekit.wire.records import Info
     from queuekit.workflows.results import ChainResult, ChordResult, Completed, GroupResult
@@ -700,6 +700,20 @@ class Queuekit(Periodic):
             wait=lambda key, timeout: threads.background.listener(backend()).wait([key], timeout),
         )
         return Lock(store, name, ttl=ttl, wait=wait)
+
+    def limits(self) -> list[LimitView]:
+        """Return all limits that tasks declare or that have records, and their keys that are in use.
+
+        This reads the records of those keys, so its cost grows with their number.
+
+        Raises:
+            NoBackendError: No backend is configured.
+            CapabilityError: The backend cannot list records.
+            UnavailableError: The backend did not answer within ``send_timeout``.
+        """
+        from queuekit.operations.limits import list_limits
+
+        return list_limits(self)
 
     def limit(
         self,

@@ -29,11 +29,13 @@ __all__ = [
     "Events",
     "GateChanged",
     "LeasesLost",
+    "LimitedMessage",
     "LogSubscriber",
     "LoopBlocked",
     "MessageDead",
     "MessageFacts",
     "MessagesClaimed",
+    "MessagesLimited",
     "MessagesSent",
     "MessagesSettled",
     "OperatorActed",
@@ -80,6 +82,26 @@ class MessageFacts(NamedTuple):
     queue: str
     attempt: int = 0
     duplicate: bool = False
+
+
+class LimitedMessage(NamedTuple):
+    """One message of :class:`MessagesLimited`.
+
+    Attributes:
+        id: Id of the message.
+        task: Name of the task.
+        queue: Queue of the message.
+        attempt: Attempts that ended in a retry before this one.
+        limit: Name of the limit that it waits for; never its key.
+        until: UTC epoch seconds of its turn by a rate; ``None`` if it waits in line for a slot.
+    """
+
+    id: str
+    task: str
+    queue: str
+    attempt: int
+    limit: str
+    until: float | None
 
 
 class SettledMessage(NamedTuple):
@@ -131,6 +153,19 @@ class MessagesClaimed(Event):
 
     worker: str
     messages: tuple[MessageFacts, ...]
+
+
+@attrs.frozen(kw_only=True)
+class MessagesLimited(Event):
+    """Limits let messages wait that a worker has taken; one event for each batch.
+
+    Attributes:
+        worker: Name of the worker process.
+        messages: The messages that wait, in the order of the batch.
+    """
+
+    worker: str
+    messages: tuple[LimitedMessage, ...]
 
 
 @attrs.frozen(kw_only=True)

@@ -18,7 +18,18 @@ from queuekit.errors import OptionError
 from queuekit.ids import check_name, is_name
 from queuekit.wire.call_options import at_least_one
 
-__all__ = ["Argument", "Concurrency", "Limit", "Rate", "arg", "digest", "limits_of", "parse_rate", "rate_text"]
+__all__ = [
+    "Argument",
+    "Concurrency",
+    "Limit",
+    "LimitView",
+    "Rate",
+    "arg",
+    "digest",
+    "limits_of",
+    "parse_rate",
+    "rate_text",
+]
 
 _RATE = re.compile(r"\s*([0-9][0-9_]{0,11})\s*/\s*([^\s/][^/]*?)\s*")
 _MOST, _LONGEST = 1_000_000, 366 * 86_400.0
@@ -182,6 +193,33 @@ class Concurrency:
 
 
 Limit = Rate | Concurrency
+
+
+@attrs.frozen(kw_only=True)
+class LimitView:
+    """A limit, or one key of it, as :meth:`Queuekit.limits` finds it.
+
+    Attributes:
+        name: Name of the limit.
+        key: One of its keys that is in use; empty for the limit itself.
+        limit: Numbers in effect, e.g. ``"100/m"``, or ``"3"`` for runs at the same time; empty if none are known here.
+        burst: Number of starts that may follow at once after a quiet time.
+        set_by: Who set the numbers; empty if they are those of the code.
+        next_start: When a message that arrives now may start, in UTC epoch seconds; ``None`` if at once.
+        until: Until when a task has slowed it down, in UTC epoch seconds; ``None`` if none has.
+        holders: Ids of the messages and blocks that hold slots.
+        waiting: Messages and blocks that wait for a slot.
+    """
+
+    name: str
+    key: str = ""
+    limit: str = ""
+    burst: int = 1
+    set_by: str = ""
+    next_start: float | None = None
+    until: float | None = None
+    holders: tuple[str, ...] = ()
+    waiting: int = 0
 
 
 def _check_scope(name: Any, key: Any, *, of: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 from queuekit import Cancel, Fixed, Middleware, Queuekit, Retry, Signature, Snooze, chain, chord, group
 from queuekit.errors import ConfigError, EncodeError, UnavailableError
 from queuekit.ids import new_id
+from queuekit.limits import Rate, arg
 from queuekit.trace import trace_context, trace_headers
 from queuekit.urls import EngineURL
 from support.commands import queuekit, write
@@ -532,6 +533,27 @@ def test_metrics(make: Callable[..., Queuekit]) -> None:
     assert points["messaging.process.duration", "s", "ConnectionError"] == 1
 
 
+def test_counts_what_limits_let_wait(make: Callable[..., Queuekit]) -> None:
+    """By limit and queue; keys of limits are no attribute."""
+    found = reader()
+    app = make()
+    app.task(name="pay", queue="sums", limits=[Rate("1/h", key=arg("who"), name="smtp")])(lambda who: who)
+    app.send_many([app.tasks["pay"].s("ann") for _ in range(3)])
+
+    burst(app)
+
+    data: Any = found.get_metrics_data()
+    measured = [one for resource in data.resource_metrics for scope in resource.scope_metrics for one in scope.metrics]
+    (metric,) = [one for one in measured if one.name == "queuekit.limit.refused"]
+    (point,) = metric.data.data_points
+    assert (metric.unit, point.value) == ("{message}", 2)
+    assert point.attributes == {
+        "messaging.system": "memory",
+        "messaging.destination.name": "sums",
+        "queuekit.limit.name": "smtp",
+    }
+
+
 def _points(found: InMemoryMetricReader) -> dict[tuple[str, str, str], int]:
     """Return the counts on the queue ``sums`` by name, unit and error."""
     data: Any = found.get_metrics_data()
@@ -541,6 +563,7 @@ def _points(found: InMemoryMetricReader) -> dict[tuple[str, str, str], int]:
         for scope in resource.scope_metrics
         if scope.scope.name == "queuekit_otel"
         for metric in scope.metrics
+        if metric.name.startswith("messaging.")
         for point in metric.data.data_points
         if point.attributes.get("messaging.destination.name") == "sums"
     }

@@ -19,7 +19,9 @@ from queuekit import Fixed, Queuekit
 from queuekit.errors import ConfigError, UnavailableError
 from queuekit.events import (
     EngineDown,
+    LimitedMessage,
     MessageFacts,
+    MessagesLimited,
     MessagesSent,
     MessagesSettled,
     SettledMessage,
@@ -27,6 +29,10 @@ from queuekit.events import (
     TicksMissed,
 )
 from queuekit.ids import new_id
+from queuekit.limiting.rates import slowed
+from queuekit.limiting.slot_store import Slots, Wish
+from queuekit.limiting.slots import SlotKey, Waiter
+from queuekit.limits import Concurrency, Rate, arg
 from support.commands import queuekit
 from support.fleet import Fleet
 from support.waiting import PATIENCE, wait_until
@@ -133,6 +139,55 @@ def test_counts_what_schedules_and_engines_do() -> None:
     assert found["queuekit_schedule_ticks", "missed"] == 3
     assert found["queuekit_engine_errors", "begin"] == 1
     assert found["queuekit_messages_sent", "q", "t"] == 1
+
+
+def test_counts_what_limits_let_wait() -> None:
+    """By limit alone."""
+    tally = ProcessTally()
+    rows = [LimitedMessage(new_id(), "t", "q", 0, limit, None) for limit in ("crm", "crm", "smtp")]
+
+    tally(MessagesLimited(worker="w", messages=tuple(rows)))
+
+    assert tally.snapshot() == {("limited", "crm"): 2, ("limited", "smtp"): 1}
+
+
+def test_the_exporter_says_what_limits_hold(app: Queuekit) -> None:
+    """Slots, lines and delays of all keys of a limit together; no label has a key, whoever it names."""
+    app.task(name="pay", limits=[Concurrency(1, key=arg("who"), name="crm")])(lambda who: who)
+    app.task(name="mail", limits=[Rate("1/h", key=arg("who"), name="smtp")])(lambda who: who)
+    runtime, now = app.runtime, app.runtime.now()
+    backend = runtime.need_backend("a test")
+    slots = Slots(backend, runtime.broker, lease=30)
+    wishes = [
+        Wish(Waiter("", new_id(), "", 1), (SlotKey("crm", who, Concurrency(1)),)) for who in ("ann", "ann", "bob")
+    ]
+    slots.acquire(wishes, now)
+    backend.put([slowed("smtp", "ann", until=now + 500, seconds=500)])
+
+    rows = [one for metric in QueueCollector(app).collect() for one in metric.samples if "limit" in one.labels]
+
+    found = {(one.name.removeprefix("queuekit_limit_"), one.labels["limit"]): round(one.value) for one in rows}
+    assert found.pop(("delay_seconds", "smtp")) in {499, 500}
+    assert found == {
+        ("slots_held", "crm"): 2,
+        ("slots_held", "smtp"): 0,
+        ("waiting", "crm"): 1,
+        ("waiting", "smtp"): 0,
+        ("delay_seconds", "crm"): 0,
+        ("slowed_keys", "crm"): 0,
+        ("slowed_keys", "smtp"): 1,
+    }
+    assert {name for one in rows for name in one.labels} == {"limit"}
+
+
+def test_the_exporter_needs_no_backend_for_queues(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an answer of the backend it says nothing about limits, and all about queues."""
+    monkeypatch.setattr(app.runtime.need_backend("a test"), "scan", raising(UnavailableError("no answer")))
+
+    names = {one.name for metric in QueueCollector(app).collect() for one in metric.samples}
+
+    assert {"queuekit_broker_up", "queuekit_queue_messages"} <= names
+    assert not [name for name in names if "limit" in name]
 
 
 def test_no_message_can_invent_a_label() -> None:
@@ -364,7 +419,7 @@ def test_the_exporter_asks_a_broker_that_only_counts(app: Queuekit, monkeypatch:
 def raising(error: Exception) -> Callable[..., Any]:
     """Return a function that raises *error*."""
 
-    def function(*_args: object) -> None:
+    def function(*_args: object, **_options: object) -> None:
         raise error
 
     return function
@@ -384,10 +439,14 @@ def test_dashboard_and_alerts_use_metrics_that_exist() -> None:
     settle(tally, row())
     names = {metric.name for metric in TallyCollector(tally.snapshot).collect()}
     names |= {"queuekit_queue_messages", "queuekit_queue_oldest_age_seconds", "queuekit_broker_up"}
+    names |= {f"queuekit_limit_{name}" for name in ("slots_held", "waiting", "delay_seconds", "slowed_keys")}
     dashboard = json.loads((FILES / "dashboard.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     text = "\n".join(
-        [*queries, *re.findall(r"^ +(?:expr: |/ |sum by).*", (FILES / "alerts.yml").read_text(), re.MULTILINE)]
+        [
+            *queries,
+            *re.findall(r"^ +(?:expr: |/ |and |max by|sum by).*", (FILES / "alerts.yml").read_text(), re.MULTILINE),
+        ]
     )
 
     used = {re.sub(r"_(total|bucket)$", "", name) for name in re.findall(r"\bqueuekit_\w+", text)}
@@ -405,13 +464,15 @@ def test_promtool_accepts_the_alerts() -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="apt-get install prometheus, for promtool")
-def test_promtool_accepts_the_metrics() -> None:
+def test_promtool_accepts_the_metrics(app: Queuekit) -> None:
     """Names, units and types are as they should be."""
     from prometheus_client import CollectorRegistry, generate_latest
 
     tally, registry = ProcessTally(), CollectorRegistry(auto_describe=False)
     settle(tally, row(), row(outcome="lost"))
+    app.task(name="pay", limits=[Concurrency(1, name="crm")])(lambda: None)
     registry.register(TallyCollector(tally.snapshot))
+    registry.register(QueueCollector(app))
 
     done = subprocess.run(
         ["promtool", "check", "metrics"],

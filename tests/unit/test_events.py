@@ -255,8 +255,8 @@ def test_writes_one_record(caplog: pytest.LogCaptureFixture, event: Event, level
 
 def test_every_event_has_a_line() -> None:
     """No event goes by unlogged, except batches of messages, and none is missing in the table above."""
-    others = {"Event", "Events", "LogSubscriber", "MessageFacts", "SettledMessage"}
-    batches = {"MessagesSent", "MessagesClaimed", "MessagesSettled"}
+    others = {"Event", "Events", "LogSubscriber", "LimitedMessage", "MessageFacts", "SettledMessage"}
+    batches = {"MessagesSent", "MessagesClaimed", "MessagesLimited", "MessagesSettled"}
     kinds = {name for name in events.__all__ if name not in others | batches}
 
     assert {type(row.values[0]).__name__ for row in LINES} == kinds

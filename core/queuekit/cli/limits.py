@@ -8,7 +8,8 @@ import click
 from queuekit.cli.options import as_option, common_options, engine_options, json_option, pass_session
 from queuekit.cli.output import age, columns, moment, print_json
 from queuekit.cli.session import Session
-from queuekit.operations.limits import LimitView, free_limit, list_limits, set_limit, unset_limit
+from queuekit.limits import LimitView
+from queuekit.operations.limits import free_limit, list_limits, set_limit, unset_limit
 
 __all__ = ["command"]
 

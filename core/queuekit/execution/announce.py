@@ -1,16 +1,28 @@
-"""Emit the events for batches of deliveries: claimed, and settled."""
+"""Emit the events for batches of deliveries: claimed, made to wait by limits, and settled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from queuekit.broker import Dead
 from queuekit.client.codec import outline
-from queuekit.events import Events, MessageDead, MessageFacts, MessagesClaimed, MessagesSettled, SettledMessage
+from queuekit.events import (
+    Events,
+    LimitedMessage,
+    MessageDead,
+    MessageFacts,
+    MessagesClaimed,
+    MessagesLimited,
+    MessagesSettled,
+    SettledMessage,
+)
 from queuekit.execution.executor import due_moment
 from queuekit.execution.outcome import Outcome, Run
 
-__all__ = ["announce_claimed", "announce_settled"]
+__all__ = ["Waits", "announce_claimed", "announce_limited", "announce_settled"]
+
+Waits = Mapping[int, tuple[str, float | None]]
+"""By serial of a run: the limit that it waits for, and the time of its turn if it has one, in UTC epoch seconds."""
 
 
 def announce_claimed(events: Events, runs: Iterable[Run], *, worker: str) -> None:
@@ -23,6 +35,19 @@ def announce_claimed(events: Events, runs: Iterable[Run], *, worker: str) -> Non
 def _claimed(run: Run) -> MessageFacts:
     envelope = run.delivery.envelope
     return tuple.__new__(MessageFacts, (envelope.id, run.message.task, envelope.queue, envelope.attempt, False))
+
+
+def announce_limited(events: Events, runs: Iterable[Run], waits: Waits, *, worker: str) -> None:
+    """Emit :class:`MessagesLimited` for the *runs* that limits let wait, if there are any and anything listens."""
+    if not waits or not events.wants(MessagesLimited):
+        return
+    found = [_limited(run, *waits[run.serial]) for run in runs if run.serial in waits]
+    events.emit(MessagesLimited(worker=worker, messages=tuple(found)))
+
+
+def _limited(run: Run, limit: str, until: float | None) -> LimitedMessage:
+    envelope = run.delivery.envelope
+    return LimitedMessage(envelope.id, run.message.task, envelope.queue, envelope.attempt, limit, until)
 
 
 def announce_settled(events: Events, outcomes: Iterable[Outcome], *, worker: str, seconds: float = 0.0) -> None:

@@ -22,6 +22,7 @@ from queuekit.broker import Delivery, Release, Replace
 from queuekit.client.codec import sealed
 from queuekit.client.runtime import Runtime
 from queuekit.errors import QueuekitError, UnavailableError
+from queuekit.execution.announce import announce_limited
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.limiting.rates import LimitKey, Rates, Standing, has_turn, with_turn
 from queuekit.limiting.slot_store import Slots, Wish
@@ -53,7 +54,8 @@ class _Wish:
     places: tuple[LimitKey, ...]
     turn: float | None
     """Its reserved start, if it has one that it has not missed."""
-    found: list[float] = attrs.field(factory=list)
+    found: dict[str, float] = attrs.field(factory=dict[str, float])
+    """The starts that were reserved for it, by limit."""
     contended: bool = False
 
 
@@ -67,10 +69,13 @@ class Limiter:
         runtime: Clock, broker and settings.
         backend: Stores what is reserved.
         tasks: Registered tasks by name.
+        worker: Name of the worker, for events.
     """
 
-    def __init__(self, runtime: Runtime, backend: Backend, tasks: Mapping[str, Task[..., Any]]) -> None:
-        self._backend, self._tasks, self._runtime = backend, tasks, runtime
+    def __init__(
+        self, runtime: Runtime, backend: Backend, tasks: Mapping[str, Task[..., Any]], *, worker: str = ""
+    ) -> None:
+        self._backend, self._tasks, self._runtime, self._worker = backend, tasks, runtime, worker
         self._rates = Rates(backend)
         self._slots = Slots(backend, runtime.broker, lease=runtime.config.worker.lease)
         self._longest_delay = runtime.broker.limits.max_delay
@@ -97,19 +102,20 @@ class Limiter:
         Raises:
             UnavailableError: The backend does not answer.
         """
-        first = runs[0]
+        first, waits = runs[0], dict[int, tuple[str, float | None]]()
         self._ahead = first.delivery.claimed_at - first.received
         now = self._now()
         begin, late = list(runs), list[Outcome]()
         slots = {run.serial: places for run in runs if (places := _places_of(run))} if self.has_slots else {}
         rated = [run for run in runs if _is_rated(run)]
         if rated:
-            begin, late = self._by_rates(runs, now, self._granted(rated, slots, now))
+            begin, late = self._by_rates(runs, now, self._granted(rated, slots, now), waits)
         asking = [run for run in begin if run.serial in slots]
         if asking:
-            waiting, contended = self._take_slots(asking, slots, now)
-            begin = [run for run in begin if run.serial not in waiting]
+            without, contended = self._take_slots(asking, slots, now, waits)
+            begin = [run for run in begin if run.serial not in without]
             late += contended
+        announce_limited(self._runtime.events, runs, waits, worker=self._worker)
         return begin, late
 
     def _now(self) -> float:
@@ -131,7 +137,11 @@ class Limiter:
         return {serial for serial, holders in found.items() if any(one and one.waiter for one in holders)}
 
     def _take_slots(
-        self, runs: Sequence[Run], slots: Mapping[int, tuple[SlotKey, ...]], now: float
+        self,
+        runs: Sequence[Run],
+        slots: Mapping[int, tuple[SlotKey, ...]],
+        now: float,
+        waits: dict[int, tuple[str, float | None]],
     ) -> tuple[set[int], list[Outcome]]:
         """Take slots; return the serials of the runs that have none, and the outcomes of those that try again."""
         wishes = {run.serial: Wish.of(run.delivery, slots[run.serial], run.task.name) for run in runs}
@@ -146,6 +156,8 @@ class Limiter:
                 without.add(run.serial)
             if not wish.done:
                 contended.append(self._contended(run.delivery))
+            elif wish.waits is not None:
+                waits[run.serial] = wish.waits.name, None
         return without, contended
 
     def settled(self, outcomes: Sequence[Outcome]) -> None:
@@ -214,12 +226,17 @@ class Limiter:
 
     # -- rates
 
-    def _by_rates(self, runs: Sequence[Run], now: float, granted: set[int]) -> tuple[list[Run], list[Outcome]]:
+    def _by_rates(
+        self, runs: Sequence[Run], now: float, granted: set[int], waits: dict[int, tuple[str, float | None]]
+    ) -> tuple[list[Run], list[Outcome]]:
         wishes = {run.serial: wish for run in runs if (wish := _wish(run, now, granted)) is not None}
         if not wishes:
             return list(runs), []
         self._reserve(list(wishes.values()), now)
         late = {serial: outcome for serial, wish in wishes.items() if (outcome := self._late(wish, now)) is not None}
+        for serial in late:
+            if not (wish := wishes[serial]).contended:
+                waits[serial] = max(wish.found.items(), key=lambda item: item[1])
         return [run for run in runs if run.serial not in late], list(late.values())
 
     def _reserve(self, wishes: Sequence[_Wish], now: float) -> None:
@@ -238,14 +255,14 @@ class Limiter:
             for wish in some if times is None else some[len(some) - len(times) :]:
                 wish.contended = wish.contended or times is None
             for wish, time in zip(some[len(some) - len(times or ()) :], times or (), strict=True):
-                wish.found.append(time)
+                wish.found[place.name] = time
 
     def _late(self, wish: _Wish, now: float) -> Outcome | None:
         """Return the outcome of a message that may not start now."""
         delivery = wish.run.delivery
         if wish.contended:
             return self._contended(delivery)
-        turn = max(wish.found, default=now)
+        turn = max(wish.found.values(), default=now)
         if turn <= now:
             return None
         delay = 0.0 if self._longest_delay is None else min(turn - now, self._longest_delay)

@@ -14,34 +14,13 @@ from queuekit.ids import check_name
 from queuekit.limiting.rates import LIMIT, RATE, SLOW, LimitKey, number_in
 from queuekit.limiting.slot_store import Slots
 from queuekit.limiting.slots import SLOTS, SlotKey, SlotState, place_in
-from queuekit.limits import Concurrency, Limit, Rate
+from queuekit.limits import Concurrency, Limit, LimitView, Rate
 from queuekit.operations.actions import named, record_action
 from queuekit.operations.admin import Source
 from queuekit.tasks.limit_keys import keys_of
 from queuekit.timelimit import time_limit
 
-__all__ = ["LimitView", "SlotWait", "find_wait", "free_limit", "list_limits", "set_limit", "unset_limit"]
-
-
-@attrs.frozen(kw_only=True)
-class LimitView:
-    """A limit, or one key of it."""
-
-    name: str
-    key: str = ""
-    limit: str = ""
-    """Numbers in effect, e.g. ``"100/m"``, or ``"3"`` for runs at the same time; empty if none are known here."""
-    burst: int = 1
-    set_by: str = ""
-    """Who set the numbers; empty if they are those of the code."""
-    next_start: float | None = None
-    """When a message that arrives now may start, in UTC epoch seconds; ``None`` if at once."""
-    until: float | None = None
-    """Until when a task has slowed it down."""
-    holders: tuple[str, ...] = ()
-    """Ids of the messages and blocks that hold slots."""
-    waiting: int = 0
-    """Messages and blocks that wait for a slot."""
+__all__ = ["SlotWait", "find_wait", "free_limit", "list_limits", "set_limit", "unset_limit"]
 
 
 @attrs.frozen(kw_only=True)

@@ -142,7 +142,7 @@ class Worker:
     def _make_upkeep(self) -> None:
         """Make what looks after limits, schedules, pauses and dead letters."""
         backend = self._runtime.backend
-        self._lines = None if backend is None else Limiter(self._runtime, backend, self.app.tasks)
+        self._lines = None if backend is None else Limiter(self._runtime, backend, self.app.tasks, worker=self.name)
         self._limiter = self._lines if self._lines is not None and self._lines.limits else None
         self._scheduler = None if self._burst else self._make_scheduler()
         self._watchdog = self._make_watchdog()

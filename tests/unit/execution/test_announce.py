@@ -1,4 +1,4 @@
-"""The events for batches of messages: sent, claimed and settled."""
+"""The events for batches of messages: sent, claimed, made to wait by limits, and settled."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -12,13 +12,16 @@ from queuekit.events import (
     Event,
     MessageDead,
     MessagesClaimed,
+    MessagesLimited,
     MessagesSent,
     MessagesSettled,
     SettledMessage,
     TaskFinished,
 )
+from queuekit.execution.limiter import Limiter
 from queuekit.ids import new_id
-from support.working import burst, seen
+from queuekit.limits import Concurrency, Rate, arg
+from support.working import burst, prepared, seen, take
 
 
 @pytest.fixture
@@ -104,6 +107,33 @@ def test_each_delivery_is_claimed_and_settled_once(app: Queuekit) -> None:
     assert all((one.duration or 0.0) >= 0.0 and (one.waited or 0.0) >= 0.0 for one in rows)
 
 
+def test_what_limits_let_wait_is_one_event_a_batch(app: Queuekit) -> None:
+    """Each row names the limit, never its key, and the turn; what may start, and what is not limited, is not in it."""
+    app.task(name="pay", limits=[Concurrency(1, key=arg("who"), name="crm")])(lambda who: who)
+    app.task(name="mail", limits=[Rate("1/h", name="smtp"), Rate("1/d", name="day")])(lambda: None)
+    results = app.send_many([app.tasks["pay"].s("ann"), app.tasks["pay"].s("ann"), app.tasks["add"].s(1, 2)])
+    results += app.send_many([app.tasks["mail"].s(), app.tasks["mail"].s()])
+    events, began = seen(app, MessagesLimited), app.runtime.now()
+
+    runtime = app.runtime
+    limiter = Limiter(runtime, runtime.need_backend("a test"), app.tasks, worker="w-1")
+    runs = [prepared(app, delivery) for delivery in take(app, 5)]
+    for serial, run in enumerate(runs):
+        run.serial = serial
+    begin, _ = limiter.apply(runs)
+
+    (event,) = events
+    assert [run.message.id for run in begin] == [results[index].id for index in (0, 2, 3)]
+    assert (event.worker, [one[:5] for one in event.messages]) == (
+        "w-1",
+        [(results[1].id, "pay", "default", 0, "crm"), (results[4].id, "mail", "default", 0, "day")],
+    )
+    slot, turn = (one.until for one in event.messages)
+    assert slot is None
+    assert turn is not None
+    assert turn - began >= 86_400
+
+
 def test_what_never_ran_has_no_times(app: Queuekit) -> None:
     """A message that cannot be read is dead without a run."""
     app.runtime.broker.send([Envelope(id=new_id(), queue="default", body=b"nonsense")])
@@ -163,8 +193,10 @@ def test_batches_that_nobody_wants_are_not_made(app: Queuekit, monkeypatch: pyte
 
     monkeypatch.setattr("queuekit.execution.announce._settled", refuse)
     monkeypatch.setattr("queuekit.execution.announce._claimed", refuse)
+    monkeypatch.setattr("queuekit.execution.announce._limited", refuse)
     monkeypatch.setattr("queuekit.client.sender.MessageFacts", refuse)
+    app.task(name="pay", limits=[Rate("1/h")])(lambda: None)
 
-    app.send(app.tasks["add"].s(1, 2))
+    app.send_many([app.tasks["add"].s(1, 2), app.tasks["pay"].s(), app.tasks["pay"].s()])
 
-    assert burst(app).stats["done"] == 1
+    assert burst(app).stats == {"done": 2, "held": 1}

@@ -11,9 +11,9 @@ from queuekit.backend import Record
 from queuekit.clock import VirtualClock
 from queuekit.errors import OptionError
 from queuekit.limiting.rates import slowed
-from queuekit.limits import Rate, arg
+from queuekit.limits import LimitView, Rate, arg
 from queuekit.operations.admin import Admin
-from queuekit.operations.limits import LimitView, free_limit, list_limits, set_limit, unset_limit
+from queuekit.operations.limits import free_limit, list_limits, set_limit, unset_limit
 from support import commands
 from support.working import make_app
 

@@ -19,6 +19,7 @@ __all__ = [
     "DESTINATION",
     "ENDED_BY",
     "ERROR",
+    "LIMIT",
     "MESSAGE",
     "NAME",
     "SCHEMA",
@@ -40,6 +41,7 @@ _SYSTEM = "messaging.system"
 _ADDRESS, _PORT = "server.address", "server.port"
 TASK = "queuekit.task.name"
 ATTEMPT = "queuekit.task.attempt"
+LIMIT = "queuekit.limit.name"
 ENDED_BY = "queuekit.task.ended_by"
 """What a body raised to control its message: ``Retry``, ``Snooze`` or ``Cancel``."""
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)

@@ -30,14 +30,19 @@ def queuekit_middlewares(config: Any) -> Iterable[MiddlewareSpec]:
 
 @hookimpl
 def queuekit_subscribers(config: Any) -> Iterable[SubscriberSpec]:
-    """Make spans of settled batches, if the settings ask for them."""
+    """Count what limits refuse, and make spans of settled batches if the settings ask for them."""
     options = options_of(config)
-    if not (options.enabled and options.settle):
+    if not options.enabled:
         return []
-    from queuekit.events import MessagesSettled
-    from queuekit_otel.settling import Settling
+    from queuekit.events import MessagesLimited, MessagesSettled
+    from queuekit_otel.limiting import Limiting
 
-    return [SubscriberSpec(subscriber=Settling(config), events=(MessagesSettled,))]
+    specs = [SubscriberSpec(subscriber=Limiting(config), events=(MessagesLimited,))]
+    if options.settle:
+        from queuekit_otel.settling import Settling
+
+        specs.append(SubscriberSpec(subscriber=Settling(config), events=(MessagesSettled,)))
+    return specs
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""``queuekit metrics``: what the broker says about the queues, for Prometheus."""
+"""``queuekit metrics``: what the broker says about the queues, and the backend about limits, for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from queuekit.broker import QueueCounts
 from queuekit.errors import CapabilityError, UnavailableError
+from queuekit.limits import LimitView
 from queuekit_prometheus.exposition import serve
 
 __all__ = ["QueueCollector", "command"]
@@ -21,7 +22,7 @@ _STATES = {"ready": "waiting", "delayed": "delayed", "leased": "running", "dead"
 
 
 class QueueCollector(Collector):
-    """Asks the broker of *app* at each scrape: one listing, one count of all queues."""
+    """Asks the broker of *app* at each scrape: one listing, one count of all queues; and the backend for limits."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -41,6 +42,7 @@ class QueueCollector(Collector):
         yield up
         if counts is not None:
             yield from _of_queues(counts)
+            yield from _of_limits(self._limits(), self._app.runtime.now())
 
     def _counts(self) -> dict[str, QueueCounts]:
         """Return the counts of the queues of the broker, of the settings and of tasks; some brokers list none."""
@@ -51,6 +53,35 @@ class QueueCollector(Collector):
             named.update(broker.queues())
         found: dict[str, QueueCounts] = broker.counts(sorted(named))
         return found
+
+    def _limits(self) -> list[LimitView]:
+        """Return the limits and the keys of them that are in use; nothing without a backend that can list them."""
+        backend = self._app.runtime.backend
+        if backend is None or not backend.capabilities.scan:
+            return []
+        try:
+            found: list[LimitView] = self._app.limits()
+        except UnavailableError:
+            return []
+        return found
+
+
+def _of_limits(views: list[LimitView], now: float) -> Iterator[Metric]:
+    """Yield what is true of all keys of each limit together: a key may name a customer, so no label has it."""
+    held = GaugeMetricFamily("queuekit_limit_slots_held", "Slots of a limit that are held.", labels=("limit",))
+    text = "Messages and blocks that wait in line for a slot."
+    waiting = GaugeMetricFamily("queuekit_limit_waiting", text, labels=("limit",))
+    text = "Seconds until a message of the busiest key that arrives now may start; 0 if at once."
+    delay = GaugeMetricFamily("queuekit_limit_delay_seconds", text, labels=("limit",))
+    slowed = GaugeMetricFamily("queuekit_limit_slowed_keys", "Keys that a task has slowed down.", labels=("limit",))
+    for name in sorted({view.name for view in views}):
+        keys = [view for view in views if view.name == name]
+        starts = [max(view.next_start or now, view.until or now) for view in keys]
+        held.add_metric([name], sum(len(view.holders) for view in keys))
+        waiting.add_metric([name], sum(view.waiting for view in keys))
+        delay.add_metric([name], max(0.0, max(starts) - now))
+        slowed.add_metric([name], sum((view.until or 0.0) > now for view in keys))
+    yield from (held, waiting, delay, slowed)
 
 
 def _of_queues(counts: dict[str, QueueCounts]) -> Iterator[Metric]:
@@ -72,9 +103,10 @@ def _of_queues(counts: dict[str, QueueCounts]) -> Iterator[Metric]:
 @click.option("--once", is_flag=True, help="Print the metrics and exit.")
 @click.pass_obj
 def command(session: Any, *, port: int, host: str, once: bool) -> None:
-    """Serve metrics of the queues for Prometheus: messages by state, and the age of the oldest.
+    """Serve metrics of queues and limits for Prometheus: messages by state, the age of the oldest, slots that are held.
 
-    One such process is enough for all workers. Each scrape asks the broker twice, however many messages there are.
+    One such process is enough for all workers. Each scrape asks the broker twice, however many messages there are, and
+    reads the records of the limits' keys that are in use.
     """
     app = session.shared_app()
     able = app.runtime.broker.capabilities  # what is wrong with a URL or a plugin ends the command here

@@ -22,6 +22,7 @@ _COUNTERS = {
     "dead": ("queuekit_dead_letters", "Messages that became dead letters, by reason.", ("queue", "task", "reason")),
     "dropped": ("queuekit_dead_letters_dropped", "Dead letters dropped beyond their bounds.", ("queue", "reason")),
     "sent": ("queuekit_messages_sent", "Messages that a send has stored.", ("queue", "task")),
+    "limited": ("queuekit_limit_refused", "Deliveries that a limit has let wait.", ("limit",)),
     "errors": ("queuekit_engine_errors", "Calls that broker or backend did not answer.", ("operation",)),
     "ticks": ("queuekit_schedule_ticks", "Ticks of schedules, by what became of them.", ("outcome",)),
     "recycled": ("queuekit_recycled", "Processes that were replaced at a bound.", ("process", "reason")),

@@ -14,6 +14,7 @@ from queuekit.events import (
     ChildRecycled,
     DeadLettersDropped,
     EngineDown,
+    MessagesLimited,
     MessagesSent,
     MessagesSettled,
     SettledMessage,
@@ -72,6 +73,7 @@ class ProcessTally:
         self.listeners: dict[type, Callable[[Any], None]] = {
             MessagesSent: self._sent,
             MessagesSettled: self._settled,
+            MessagesLimited: self._limited,
             DeadLettersDropped: lambda event: self._add(("dropped", event.queue, event.reason), event.count),
             EngineDown: self._down,
             TickSent: self._tick,
@@ -131,6 +133,11 @@ class ProcessTally:
             for (queue, task), count in counts.items():
                 key = ("sent", queue, task)
                 self._plain[key if key in self._plain or len(self._plain) < _MOST else ("sent", OTHER, OTHER)] += count
+
+    def _limited(self, event: MessagesLimited) -> None:
+        """Count messages by the limit that they wait for; its name comes from the code, never from a message."""
+        for limit, count in Counter(message.limit for message in event.messages).items():
+            self._add(("limited", limit), count)
 
     def _down(self, event: EngineDown) -> None:
         self._add(("errors", event.doing.partition(" ")[0]))

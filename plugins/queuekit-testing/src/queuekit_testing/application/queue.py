@@ -313,7 +313,7 @@ class AppQueue:
         """Return what applies the limits of the tasks that are declared by now."""
         backend, tasks = self._runtime.backend, self.app.tasks
         if backend is not None and len(tasks) != self._limited:
-            self._limited, self._limits = len(tasks), Limiter(self._runtime, backend, tasks)
+            self._limited, self._limits = len(tasks), Limiter(self._runtime, backend, tasks, worker="test")
         return self._limits
 
     def _what(self, delivery: Delivery, outcome: Outcome) -> str:
