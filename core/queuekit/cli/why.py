@@ -52,6 +52,7 @@ _UNTIL = {
     "delayed": "due",
     "running": "its lease ends",
     "leased": "its lease ends",
+    "limited": "its turn is",
     "behind": "at that rate its turn is",
 }
 

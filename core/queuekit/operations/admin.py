@@ -27,6 +27,7 @@ from queuekit.operations.actions import ACTION, Action, named, read_action, reco
 from queuekit.operations.merges import leave, merge_of, newest, overdue, state_of
 from queuekit.operations.redaction import redacted
 from queuekit.operations.signatures import doubt_of, schedule_doubts, signed_again
+from queuekit.operations.slot_lines import leave_line
 from queuekit.plugins.loading import reason
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State
@@ -415,17 +416,25 @@ class Admin:
             self._put_cancelled(id, info.task, None)
             gone = looked
         if gone:
-            if self._runtime.backend is not None:
-                removed = attrs.evolve(wish, did="removed")
-                with self.in_time():
-                    self._runtime.backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=removed)])
+            self._put_removed(id, wish)
             return True
         backend = self._runtime.need_backend("cancelling a running task")
         with self.in_time():
             # A repeated request must not replace the name of the first requester.
             backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=wish)], condition=Condition.ABSENT)
+            task = self._app.tasks.get(info.task if queued is None else queued.task)
+            waited = leave_line(self._runtime, task, id)  # for a slot: it is ready now
+        if waited and self._remove(id, queued, info):
+            self._put_removed(id, wish)
         # The message may have become ready again before the mark was written; a worker sees the mark on delivery.
         return True
+
+    def _put_removed(self, id: str, wish: Cancellation) -> None:
+        """Record that a message was cancelled and removed while it was waiting."""
+        if self._runtime.backend is not None:
+            removed = attrs.evolve(wish, did="removed")
+            with self.in_time():
+                self._runtime.backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=removed)])
 
     def is_workflow(self, id: str) -> bool:
         """Return whether *id* is a stored chain, group or chord."""

@@ -9,7 +9,6 @@ import attrs
 
 from queuekit.backend import Record
 from queuekit.errors import OptionError
-from queuekit.execution.limiter import slot_places
 from queuekit.ids import check_name
 from queuekit.limiting.rates import LIMIT, RATE, SLOW, LimitKey, number_in
 from queuekit.limiting.slot_store import Slots
@@ -17,38 +16,9 @@ from queuekit.limiting.slots import SLOTS, SlotKey, SlotState, place_in
 from queuekit.limits import Concurrency, Limit, LimitView, Rate
 from queuekit.operations.actions import named, record_action
 from queuekit.operations.admin import Source
-from queuekit.tasks.limit_keys import keys_of
 from queuekit.timelimit import time_limit
 
-__all__ = ["SlotWait", "find_wait", "free_limit", "list_limits", "set_limit", "unset_limit"]
-
-
-@attrs.frozen(kw_only=True)
-class SlotWait:
-    """What a message waits for that waits for a slot."""
-
-    limit: str
-    """Name of the limit, and the key after a slash if it has one."""
-    most: int
-    holders: tuple[str, ...]
-    """Ids of the messages and blocks that hold the slots."""
-    before: int
-    """How many wait before it."""
-
-
-def find_wait(app: Source, task: str, keys: Mapping[str, str] | None, id: str) -> SlotWait | None:
-    """Return what message *id* waits for, if it waits for a slot of a limit of its task; *keys* by limit."""
-    runtime, known = app.runtime, app.tasks.get(task)
-    if runtime.backend is None or known is None:
-        return None
-    slots = Slots(runtime.backend, runtime.broker, lease=runtime.config.worker.lease)
-    found = slot_places(known, keys_of(known, keys or {}))
-    for place, state in (slots.read(found, runtime.now()) if found else {}).items():
-        ids = [one.id for one in slots.waiters(state)]
-        if id in ids:
-            limit = f"{place.name}/{place.key}" if place.key else place.name
-            return SlotWait(limit=limit, most=state.most, holders=tuple(state.holders), before=ids.index(id))
-    return None
+__all__ = ["free_limit", "list_limits", "set_limit", "unset_limit"]
 
 
 def list_limits(app: Source) -> list[LimitView]:

@@ -18,8 +18,8 @@ from queuekit.errors import UnknownIdError, did_you_mean
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.limiting.rates import has_turn
 from queuekit.operations.admin import Admin, MessageView
-from queuekit.operations.limits import SlotWait, find_wait
 from queuekit.operations.pauses import resume_command
+from queuekit.operations.slot_lines import SlotWait, find_wait, rates_of
 from queuekit.states import FINAL, State
 from queuekit.wire.merges import KeyState
 from queuekit.wire.pauses import Pause
@@ -67,6 +67,8 @@ class Facts:
     """What is paused."""
     wait: SlotWait | None = None
     """What it waits for, if that is a slot of a concurrency limit."""
+    rates: tuple[str, ...] = ()
+    """The rates that apply to it, as ``name`` or ``name/key``."""
     parameters: tuple[str, ...] = ()
     """Names of the parameters of its task, if that is known here."""
     max_deliveries: int = 3
@@ -140,9 +142,10 @@ def collect(admin: Admin, id: str, *, counts_of: CountsOf | None = None) -> Fact
         now=admin.now(),
     )
     message = None if view is None else view.message
-    wait = find_wait(admin.app, facts.task, None if message is None else message.limits, id) if facts.task else None
+    task, keys = admin.app.tasks.get(facts.task), None if message is None else message.limits
+    wait = find_wait(admin.runtime, task, keys, id)
     counts = (counts_of or admin.counts_of)(facts.queue) if facts.queue else None
-    return attrs.evolve(facts, wait=wait, counts=counts)
+    return attrs.evolve(facts, wait=wait, rates=rates_of(task, keys), counts=counts)
 
 
 def reasons(facts: Facts) -> list[Reason]:
@@ -289,15 +292,8 @@ def _limited(facts: Facts) -> Reason | None:
     if stored is None or stored.place is not Place.DELAYED or not has_turn(stored.envelope):
         return None
     turn = stored.envelope.not_before or stored.due
-    names = _limits_of(facts)
-    text = f"it waits for its turn: its task is limited{names}"
+    text = f"it waits for its turn: Rate {', '.join(facts.rates)}" if facts.rates else "it waits for its turn by a rate"
     return Reason(code="limited", text=text, until=turn, command="limits") if turn > facts.now else None
-
-
-def _limits_of(facts: Facts) -> str:
-    message = facts.view.message if facts.view is not None else None
-    keys = message.limits if message is not None else None
-    return f" by {', '.join(f'{name}/{key}' for name, key in sorted(keys.items()))}" if keys else ""
 
 
 def _held_unique(facts: Facts) -> Reason | None:

@@ -12,7 +12,7 @@ from queuekit.envelope import Envelope
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.limiting.rates import RESERVED
 from queuekit.operations.admin import Admin, MessageView, QueuedMessage
-from queuekit.operations.limits import SlotWait
+from queuekit.operations.slot_lines import SlotWait
 from queuekit.operations.why import PREDICATES, Facts, Reason, collect, reasons
 from queuekit.wire.merges import CallContent, KeyState, Running, Waiting
 from queuekit.wire.pauses import Pause
@@ -66,7 +66,7 @@ CASES = {
     "cancelling": facts(view(READY, cancellation=Cancellation(by="a@b"))),
     "paused": facts(view(READY), pauses=[Pause(mark="m", queue="default", by="ann", at=NOW - 9, left=60.0)]),
     "delayed": facts(view(stored(Place.DELAYED, due=NOW + 60))),
-    "limited": facts(view(LIMITED, message=attrs.evolve(FOLLOWER, task="pay", limits={"stripe": "acme"}))),
+    "limited": facts(view(LIMITED), rates=("stripe/acme", "smtp")),
     "no_slot": facts(
         view(stored(Place.LEASED, due=NOW + 60)), wait=SlotWait(limit="crm/acme", most=2, holders=("a", "b"), before=12)
     ),
@@ -110,7 +110,7 @@ def test_each_predicate_has_a_case() -> None:
             "why id-9",
         ),
         ("paused", "the queue 'default' is paused by ann", "resume default"),
-        ("limited", "it waits for its turn: its task is limited by stripe/acme", "limits"),
+        ("limited", "it waits for its turn: Rate stripe/acme, smtp", "limits"),
         ("no_slot", "it waits for a slot: Concurrency crm/acme: 2 of 2 held by a, b, 12 before it", "limits"),
         ("held_back", "all workers of its queue 'default' are held back by gate: the gate is_up is closed", "workers"),
         ("no_worker", "no worker serves its queue 'default'", "worker -q default"),

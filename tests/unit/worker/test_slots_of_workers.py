@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import pytest
 
 from queuekit import Cancel, Queuekit, Reject, Retry, Snooze
@@ -14,7 +15,7 @@ from queuekit.errors import CapabilityError
 from queuekit.execution.limiter import Limiter
 from queuekit.limiting.slot_store import Slots
 from queuekit.limiting.slots import SlotKey
-from queuekit.limits import Concurrency, Rate
+from queuekit.limits import Concurrency, Rate, arg
 from queuekit.operations.admin import Admin
 from queuekit.operations.limits import free_limit, list_limits, set_limit
 from queuekit.operations.why import collect, reasons
@@ -31,9 +32,9 @@ def app() -> Iterator[Queuekit]:
     made.close()
 
 
-def held(app: Queuekit, name: str = "crm") -> tuple[int, int]:
+def held(app: Queuekit, name: str = "crm", key: str = "") -> tuple[int, int]:
     """Return how many slots of a limit are held, and how many messages wait."""
-    runtime, place = app.runtime, SlotKey(name, "")
+    runtime, place = app.runtime, SlotKey(name, key)
     slots = Slots(runtime.need_backend("a test"), runtime.broker, lease=30)
     state = slots.read([place], runtime.now())[place]
     return len(state.holders), state.waiting
@@ -68,6 +69,39 @@ def test_worker_runs_no_more_at_a_time(app: Queuekit, kind: str) -> None:
     assert sorted(ended) == list(range(20))
     assert most[0] <= 2
     assert held(app) == (0, 0)
+
+
+@pytest.mark.parametrize("removes", [True, False], ids=["removed", "dropped"])
+def test_cancel_ends_a_message_that_waits_for_a_slot(
+    app: Queuekit, monkeypatch: pytest.MonkeyPatch, *, removes: bool
+) -> None:
+    """At once, where the broker can remove it, else by the next worker: it waited for an hour under its lease."""
+    entered, leave, ran = threading.Event(), threading.Event(), list[int]()
+
+    @app.task(name="pay", limits=[Concurrency(1, name="crm", key=arg("who"))])
+    def pay(number: int, who: str) -> None:
+        ran.append(number)
+        entered.set()
+        assert leave.wait(PATIENCE)
+
+    broker, admin = app.runtime.broker, Admin(app)
+    monkeypatch.setattr(broker, "capabilities", attrs.evolve(broker.capabilities, remove=removes))
+    with working(app, name="w"):
+        pay.send(0, "ann")
+        assert entered.wait(PATIENCE)
+        second, third = pay.send(1, "ann"), pay.send(2, "ann")
+        wait_until(lambda: held(app, key="ann") == (1, 2))
+        admin.cancel(second.id)
+        view = admin.after_cancel(second.id, patience=PATIENCE)
+        before = reasons(collect(admin, third.id))[0].text
+        leave.set()
+        wait_until(lambda: third.done)
+
+    assert view.cancellation is not None
+    assert view.info.state.value == "CANCELLED"
+    assert view.cancellation.did in {"dropped", *(["removed"] if removes else [])}  # the worker may be faster
+    assert before.endswith("0 before it")
+    assert ran == [0, 2]
 
 
 @pytest.mark.parametrize(
