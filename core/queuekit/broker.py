@@ -149,7 +149,7 @@ class Replace:
     """Replace the message with *envelope*, its next attempt or hop, in one step if the engine can.
 
     It keeps the id and the unique key, raises attempt or hop, takes its due time from the envelope's ``delay`` and
-    ``not_before``, and starts with no crashes.
+    ``not_before``, and starts with no crashes. The envelope's ``queue`` may be another one: an operator moves messages.
 
     Attributes:
         delivery: The message, as it was claimed.
@@ -509,6 +509,14 @@ class Broker(abc.ABC):
     def queues(self) -> list[str]:
         """Return the names of all queues that hold or held messages, sorted."""
         raise self._cannot("list queues")
+
+    def strays(self) -> list[str]:
+        """Return the queues to which the service itself has moved messages: at a limit, or if theirs is gone.
+
+        None of them is a queue of the app. :meth:`receive` hands their messages out with the queue that each was sent
+        to, as far as that is known, and :meth:`counts` counts them. Only those that hold messages are returned.
+        """
+        return []
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the counts of each of *queues*; zeros for a queue that was never sent to."""

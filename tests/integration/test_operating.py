@@ -76,3 +76,8 @@ def test_refuses_the_cursor_of_another_list(app: Queuekit) -> None:
 def test_pauses_and_resumes(app: Queuekit) -> None:
     """A queue, and the messages of a task with certain arguments; the worker obeys within seconds, and says so."""
     operating.pause_and_resume(app)
+
+
+def test_moves_messages(app: Queuekit) -> None:
+    """To another queue and back, with their ids and unique keys."""
+    operating.move_messages(app)

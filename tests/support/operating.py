@@ -17,6 +17,7 @@ from queuekit.operations.dead_letters import group, in_steps, select
 from queuekit.operations.filters import parse_filter
 from queuekit.operations.kills import kill
 from queuekit.operations.listing import list_messages
+from queuekit.operations.moves import move
 from queuekit.operations.pauses import drain, pause, resume, until_obeyed
 from queuekit.operations.stacks import ask_stack
 from queuekit.operations.why import collect, reasons
@@ -30,6 +31,7 @@ __all__ = [
     "hold_back_by_gate",
     "kill_a_body",
     "look",
+    "move_messages",
     "pause_and_resume",
     "refuse_a_cursor",
     "sort_dead_letters",
@@ -201,25 +203,54 @@ def bound_dead_letters(app: Queuekit) -> None:
     app.task(name="fail")(lambda: 1 / 0)
     ids = [app.tasks["fail"].send().id for _ in range(4)]
     burst(app)
-    broker, admin = app.runtime.broker, Admin(app)
+    broker, admin, queue = app.runtime.broker, Admin(app), app.config.default_queue
     wait_until(lambda: admin.dead_count() == 4, "all dead")
-    order = [stored.envelope.id for stored in broker.walk("default", Place.DEAD)][::-1]
+    order = [stored.envelope.id for stored in broker.walk(queue, Place.DEAD)][::-1]
     assert sorted(order) == sorted(ids)
-    assert broker.dead_beyond("default", count=None, before=None) == []
-    assert broker.dead_beyond("default", count=4, before=1.0) == []
-    assert broker.dead_beyond("default", count=3, before=None) == order[:1]
-    assert sorted(broker.dead_beyond("default", count=0, before=time.time() + 600)) == sorted(ids)
+    assert broker.dead_beyond(queue, count=None, before=None) == []
+    assert broker.dead_beyond(queue, count=4, before=1.0) == []
+    assert broker.dead_beyond(queue, count=3, before=None) == order[:1]
+    assert sorted(broker.dead_beyond(queue, count=0, before=time.time() + 600)) == sorted(ids)
 
-    endless: dict[str, Any] = {"dead_max_age": LONGEST, "dead_max_count": 10**30}
-    unbounded = Queuekit(broker=app.config.broker, backend=app.config.backend, worker=endless)
-    assert list(trim(Admin(unbounded), "default")) == []
+    unbounded = _bounded(app, dead_max_age=LONGEST, dead_max_count=10**30)
+    assert list(trim(Admin(unbounded), queue)) == []
     unbounded.close()
-    bounded = Queuekit(broker=app.config.broker, backend=app.config.backend, worker={"dead_max_count": 2})
-    assert list(trim(Admin(bounded), "default")) == [("count", 2, 2)]
+    bounded = _bounded(app, dead_max_count=2)
+    assert list(trim(Admin(bounded), queue)) == [("count", 2, 2)]
     assert [one.count for one in dropped_before(admin)] == [2]
     bounded.close()
-    assert [stored.envelope.id for stored in broker.walk("default", Place.DEAD)][::-1] == order[2:]
-    assert broker.dead_beyond("default", count=None, before=time.time() + 600, limit=1) == order[2:3]
+    assert [stored.envelope.id for stored in broker.walk(queue, Place.DEAD)][::-1] == order[2:]
+    assert broker.dead_beyond(queue, count=None, before=time.time() + 600, limit=1) == order[2:3]
+
+
+def _bounded(app: Queuekit, **worker: Any) -> Queuekit:
+    """Return an app like *app*, whose workers have bounds."""
+    engines: dict[str, Any] = {"broker": app.config.broker, "backend": app.config.backend}
+    return Queuekit(**engines, default_queue=app.config.default_queue, worker=worker)
+
+
+def move_messages(app: Queuekit) -> None:
+    """Move what waits, in two parts, there and back: nothing is lost or doubled, and ids and unique keys are kept."""
+    app.task(name="pay", unique=True)(lambda amount: amount)
+    here, there, pauses = app.config.default_queue, f"{app.config.default_queue}-too", list[float]()
+    ids = [app.tasks["pay"].options(priority=9 if number == 3 else 4).send(number).id for number in range(4)]
+    late = app.tasks["pay"].options(delay="1h").send(4)
+    admin = Admin(app)
+
+    first = list(move(admin, here, there, most=3, rate=2.0, sleep=pauses.append))
+    second = list(move(admin, here, there, sleep=pauses.append))
+
+    assert (sorted(first + second), len(first), pauses) == (sorted(ids), 3, [1.0])
+    assert [app.tasks["pay"].send(number).id for number in range(5)] == [*ids, late.id]
+    assert sorted(move(admin, there, here, sleep=pauses.append)) == sorted(ids)
+    assert sorted(move(admin, here, there, sleep=pauses.append)) == sorted(ids)
+    assert {admin.show(id).info.queue for id in ids} == {there}
+    burst(app)
+    assert {app.result(id).state for id in ids} == {State.PENDING}
+    assert sorted(move(admin, there, here, sleep=pauses.append)) == sorted(ids)
+    burst(app)
+    assert [app.result(id).get(timeout=PATIENCE) for id in ids] == list(range(4))
+    assert app.tasks["pay"].send(3).id not in ids
 
 
 def drain_a_worker(app: Queuekit) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -25,11 +25,12 @@ from queuekit.cli.output import age, columns, moment, one_line, print_json
 from queuekit.cli.output import as_json as as_json_text
 from queuekit.cli.purge import confirm
 from queuekit.cli.session import Session
+from queuekit.cli.steps import carry_out, rate_option
 from queuekit.errors import UnknownIdError
 from queuekit.ids import is_name
 from queuekit.logs.plaintext import clean, clean_json
 from queuekit.operations.admin import Admin, QueuedMessage
-from queuekit.operations.dead_letters import DeadGroup, Selection, group, in_steps, parse_rate, select, walk
+from queuekit.operations.dead_letters import DeadGroup, Selection, group, in_steps, select, walk
 from queuekit.operations.filters import Filter, is_filter, parse_filter
 from queuekit.operations.listing import MOST_LOOKED
 
@@ -144,9 +145,7 @@ def _choice(action: Any) -> Any:
             click.argument("words", metavar="[ID|FILTER]...", nargs=-1),
             click.option("--all", "everything", is_flag=True, help="All dead letters."),
             click.option("--dry-run", is_flag=True, help="Print the ids that would change, and change nothing."),
-            click.option(
-                "--rate", metavar="N/UNIT", callback=_rate, help="Most messages per time, e.g. 10/s or 100/m."
-            ),
+            rate_option,
             as_option,
             queue_option,
             engine_options,
@@ -156,13 +155,6 @@ def _choice(action: Any) -> Any:
     ):
         action = option(action)
     return action
-
-
-def _rate(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    try:
-        return None if value is None else parse_rate(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), ctx=context, param=parameter) from None
 
 
 @command.command("retry", short_help="Put dead letters back on their queues.")
@@ -181,7 +173,7 @@ def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None
         _print_dry_run(session, ids, "would be put back on their queues")
         return
     steps = in_steps(admin.replay_signed if sign else admin.replay, chosen.ids, rate=rate, sleep=app.clock.sleep)
-    replayed = _carry_out(admin, "dlq retry", steps, by=by, on=chosen.text)
+    replayed = carry_out(admin, "dlq retry", steps, by=by, on=chosen.text)
     session.say(f"{len(replayed)} back on their queues")
     if replayed:
         session.say(f"next  {session.command(f'show {shlex.quote(replayed[0])}')}")
@@ -206,7 +198,7 @@ def drop(session: Session, *, dry_run: bool, rate: float | None, by: str | None,
         session.say("Nothing was deleted.")
         return 1
     steps = in_steps(admin.drop, chosen.ids, rate=rate, sleep=app.clock.sleep)
-    dropped = _carry_out(admin, "dlq drop", steps, by=by, on=chosen.text)
+    dropped = carry_out(admin, "dlq drop", steps, by=by, on=chosen.text)
     session.say(f"{len(dropped)} deleted")
     return 0
 
@@ -215,19 +207,6 @@ command.add_command(drop)
 purge = copy.copy(drop)
 purge.short_help = "Another name of drop."
 command.add_command(purge, "purge")
-
-
-def _carry_out(admin: Admin, what: str, steps: Iterator[str], *, by: str | None, on: str) -> list[str]:
-    """Print and return the ids that *steps* yields, and record the action, also if a step fails."""
-    done: list[str] = []
-    try:
-        for id in steps:
-            done.append(id)
-            click.echo(clean(id))
-    finally:
-        if done:
-            admin.acted(what, by=by, on=on, ids=done)
-    return done
 
 
 def _print_dry_run(session: Session, chosen: Selection, what: str) -> None:

@@ -64,6 +64,7 @@ COMMANDS: Mapping[str, Command] = {
     "cancel": Command("Act", "Cancel a waiting or running message."),
     "kill": Command("Act", "Kill the running body of a message."),
     "dlq": Command("Act", "Inspect, replay or delete dead letters."),
+    "move": Command("Act", "Move the waiting messages of a queue to another one."),
     "purge": Command("Act", "Permanently delete messages of a queue."),
     "plugin": Command("Extend", "Start a plugin of your own."),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -68,7 +69,10 @@ class WithDeadLetters(WrappedBroker):
         if not dead:
             return self._broker.settle(settlements)
         now = self._backend.now() or time.time()
-        records = [self._record(each, now) for each in dead]
+        records: list[Record] = []
+        for each in dead:
+            records.append(self._record(each, now))
+            now = math.nextafter(now, math.inf)  # so that they stay in order, even within a batch
         written = self._backend.put(records, condition=Condition.NEWER)
         lost = self._broker.settle(settlements)
         tokens = {one.token for one in lost}

@@ -54,6 +54,10 @@ class WrappedBroker(Broker):
         """Return the names of all queues."""
         return self._broker.queues()
 
+    def strays(self) -> list[str]:
+        """Return the queues to which the service has moved messages."""
+        return self._broker.strays()
+
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the counts of *queues*."""
         return self._broker.counts(queues)

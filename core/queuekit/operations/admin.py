@@ -166,7 +166,8 @@ class Admin:
         """Return the counts and workers of all queues."""
         workers = self.workers()
         served = {queue for worker in workers or () for queue in worker.queues}
-        names = sorted({*self.queue_names(), *served})
+        with self.in_time():
+            names = sorted({*self.queue_names(), *served, *self._broker.strays()})
         with self.in_time():
             counts = self._broker.counts(names)
         return [_queue_view(name, counts.get(name, QueueCounts()), workers) for name in names]
@@ -324,6 +325,10 @@ class Admin:
         """Yield the dead letters of *queue*, or of all queues, as the broker keeps them, newest first in each."""
         queues = [plain(queue)] if queue else self.queue_names()
         return (stored for name in queues for stored in self._walk(name, Place.DEAD))
+
+    def stored(self, queue: str, place: Place) -> Iterable[Stored]:
+        """Yield the messages of *queue* in *place* as the broker keeps them; hold one page in memory."""
+        return self._walk(plain(queue), place)
 
     def read(self, queued: QueuedMessage) -> Message | None:
         """Return the contents of a message without arguments that operators must not see; ``None`` if unreadable."""

@@ -49,6 +49,7 @@ __all__ = [
     "failed",
     "moved",
     "never_ran",
+    "on_queue",
     "pending",
     "progress_key",
     "read_cancellation",
@@ -185,6 +186,15 @@ def pending(
     body = f'{{"v":1,"state":"PENDING","queue":"{queue}","sent":{at!r}{later}{again}{takes}}}\n'.encode()
     place = rank(State.PENDING, generation=generation) if generation else _PENDING
     return _quick_record(key="result:" + id, body=body, ttl=ttl, rank=place, task=task, state="PENDING", at=at)
+
+
+def on_queue(record: Record, queue: str) -> Record | None:
+    """Return *record* with the name of another queue; ``None`` if it cannot be read."""
+    try:
+        header, rest = split_frame(record.body)
+    except DecodeError:
+        return None
+    return attrs.evolve(record, body=join_frame({**header, "queue": queue}, rest))
 
 
 def succeeded(

@@ -568,6 +568,31 @@ def test_dropped_dead_letter_is_gone(shop: Path) -> None:
     assert queuekit("dlq", "ls", folder=shop).stderr == "No dead letters.\n"
 
 
+def test_move_puts_waiting_messages_on_another_queue(shop: Path) -> None:
+    """It prints their ids, and who did it is recorded; without --dry-run alone."""
+    for number in range(3):
+        send("add", "1", "2", "--id", f"id-{number}", folder=shop)
+
+    dry = queuekit("move", "default", "other", "--limit", "2", "--dry-run", folder=shop)
+    done = queuekit("move", "default", "other", "--limit", "2", "--rate", "100/s", "--as", "ann", folder=shop)
+    again = queuekit("move", "default", "default", folder=shop)
+    unnamed = queuekit("move", "default", folder=shop)
+
+    assert (dry.stdout, dry.stderr) == ("id-0\nid-1\n", "2 would be moved to other\n")
+    assert done.stdout == "id-0\nid-1\n"
+    assert "2 moved to other\nno worker serves other" in done.stderr
+    assert "already" in again.stderr
+    assert "Name the queue to move to" in unnamed.stderr
+    assert {one["queue"]: one["waiting"] for one in document("queues", folder=shop)} == {"default": 1, "other": 2}
+    (action,) = document("actions", folder=shop)
+    assert (action["action"], action["by"], action["on"], action["ids"]) == (
+        "move",
+        "ann",
+        "default to other",
+        ["id-0", "id-1"],
+    )
+
+
 def test_purge_deletes_one_place(shop: Path) -> None:
     """A purge deletes what waits, or what is in the place that is named, and prints how much that was."""
     send("add", "1", "2", folder=shop)

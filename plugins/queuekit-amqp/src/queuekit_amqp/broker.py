@@ -82,7 +82,7 @@ class AmqpBroker(Broker):
         self._publisher = Publisher(self._connections.publish, self._layout, self._topology, sent=self._announce)
         self._marks = Marks()
         self._leases = Leases(most=options.consumer_timeout, expire=self._expire)
-        self._claiming = Claiming(self._leases, self._marks, self._clock)
+        self._claiming = Claiming(self._leases, self._marks, self._clock, self._layout)
         self._settling = Settling(self._leases, self._publisher, self._marks, self._clock, longest=self._longest_delay)
         self._interrupts = Interrupts()
         self._receiver = Receiver(self._connections.consume, self._interrupts, ended=self._leases.lose)
@@ -221,6 +221,8 @@ class AmqpBroker(Broker):
 
     def _places(self, queues: Sequence[str]) -> list[Place]:
         """Return the places of *queues*, most urgent first; all of them exist."""
+        strays = [Place(queue) for queue in queues if queue in self._layout.strays and self._ready(queue)]
+        queues = [queue for queue in queues if queue not in self._layout.strays]
         self._look(queues)
         places = [
             Place(queue, level)
@@ -228,7 +230,7 @@ class AmqpBroker(Broker):
             for level in sorted({DEFAULT_PRIORITY, *self._used.get(queue, ())}, reverse=True)
         ]
         self._topology.ensure(self._connections.consume, places)
-        return places
+        return [*places, *strays]
 
     def _look(self, queues: Sequence[str]) -> None:
         """Find the priorities that other clients use."""
@@ -259,7 +261,13 @@ class AmqpBroker(Broker):
         """Return how many messages of *queues* are ready; RabbitMQ tells nothing of the others over AMQP."""
         return {queue: count(self._connections.consume, self._all(queue)) for queue in queues}
 
+    def strays(self) -> list[str]:
+        """Return the queues of messages that RabbitMQ has taken out of theirs, or whose queue was deleted."""
+        return [name for name in self._layout.strays if self._ready(name)]
+
     def _all(self, queue: str) -> list[Place]:
+        if queue in self._layout.strays:
+            return [Place(queue)]
         self._look([queue])
         return [Place(queue, level) for level in sorted({DEFAULT_PRIORITY, *self._used.get(queue, ())})]
 
@@ -282,11 +290,11 @@ class AmqpBroker(Broker):
 
     def _astray(self) -> list[tuple[str, str]]:
         """Return the names of queues that nobody takes messages from, and what they hold."""
-        move = "Move them, or purge the queue"
         limit = "a limit of a policy, such as delivery-limit (rabbitmqctl list_policies)"
+        lost, dropped = self._layout.lost, self._layout.dropped
         return [
-            (self._layout.lost, f"delayed messages, whose queue was deleted. {move}"),
-            (self._layout.dropped, f"messages that RabbitMQ took out of their queues by {limit}. {move}"),
+            (lost, f"delayed messages, whose queue was deleted. {_way_back(lost)}"),
+            (dropped, f"messages that RabbitMQ took out of their queues by {limit}. {_way_back(dropped)}"),
         ]
 
     def check_queues(self, queues: Sequence[str], *, max_deliveries: int) -> list[str]:
@@ -308,6 +316,10 @@ class AmqpBroker(Broker):
         """Close all connections; RabbitMQ puts back what is still held."""
         self._leases.close()
         self._connections.close()
+
+
+def _way_back(name: str) -> str:
+    return f"Move them back, or delete them:  queuekit move {name},  queuekit purge {name}"
 
 
 def _delay(envelope: Envelope, now: float) -> float:

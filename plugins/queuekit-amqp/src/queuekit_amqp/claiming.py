@@ -15,10 +15,10 @@ from queuekit.interrupts import Interrupts
 from queuekit_amqp.channel import Channel
 from queuekit_amqp.connections import Link
 from queuekit_amqp.frames import Content
-from queuekit_amqp.layout import Place
+from queuekit_amqp.layout import Layout, Place
 from queuekit_amqp.leases import Held, Leases
 from queuekit_amqp.marks import Marks
-from queuekit_amqp.messages import Counts, Received, read
+from queuekit_amqp.messages import Counts, Received, headers, read
 
 __all__ = ["Arrival", "Claiming", "Receiver", "wait_for"]
 
@@ -44,9 +44,11 @@ class Claiming:
         leases: Holds them.
         marks: Tells crashes from hand-backs.
         clock: Tells the time.
+        layout: Names.
     """
 
-    def __init__(self, leases: Leases, marks: Marks, clock: Clock) -> None:
+    def __init__(self, leases: Leases, marks: Marks, clock: Clock, layout: Layout) -> None:
+        self._layout = layout
         self._leases = leases
         self._marks = marks
         self._clock = clock
@@ -65,9 +67,16 @@ class Claiming:
 
     def held(self, arrivals: Sequence[Arrival]) -> list[Held]:
         """Return *arrivals* with their counts, not under a lease yet."""
-        received = [read(each.content, each.place) for each in arrivals]
+        received = [read(each.content, self._origin(each)) for each in arrivals]
         counts = self._marks.count(received)
         return [_held(each, one, count) for each, one, count in zip(arrivals, received, counts, strict=True)]
+
+    def _origin(self, arrival: Arrival) -> Place:
+        """Return the place that a message was sent to: one that RabbitMQ has moved was sent to another one."""
+        place, content = arrival.place, arrival.content
+        if place.queue not in self._layout.strays:
+            return place
+        return self._layout.origin(place, headers(content.properties), content.method.routing_key or "")
 
 
 def _held(arrival: Arrival, received: Received, counts: Counts) -> Held:

@@ -26,11 +26,13 @@ from typing import Any
 import attrs
 
 from queuekit.envelope import DEFAULT_PRIORITY
+from queuekit.ids import is_name
 from queuekit_amqp.capabilities import DELAY_BITS, DELAY_STEP
 from queuekit_amqp.options import AmqpOptions
 
 __all__ = ["Layout", "Place"]
 
+_LEVELS = frozenset("0123456789")
 _SHORT = 60_000
 """Milliseconds after which RabbitMQ deletes a queue that nobody needs, should its client have ended before."""
 _UNLIMITED = 1_000_000_000
@@ -58,9 +60,22 @@ class Layout:
         self.due = f"{options.prefix}.due"
         self.lost = f"{options.prefix}.lost"
         self.dropped = f"{options.prefix}.dropped"
+        self.strays = (self.dropped, self.lost)
+        """Names of queues of messages that have lost theirs."""
         self.keeps = frozenset(_passed_on_to(self.dropped))
         """Names of the arguments by which a queue keeps what RabbitMQ takes out of it."""
         self.exchange = options.exchange
+
+    def origin(self, stray: Place, headers: Mapping[str, Any], routing_key: str) -> Place:
+        """Return the place that a message in a *stray* place was sent to; *stray* itself if that is not known."""
+        first = str(headers.get("x-first-death-queue") or "")
+        if stray.queue == self.lost:
+            first = routing_key.rpartition(".")[2].replace("/", ".")
+        queue, _, level = first.partition("~")
+        own = tuple(f"{self._options.prefix}.{word}." for word in ("delay", "key"))
+        if not is_name(queue) or queue in self.strays or queue.startswith(own):
+            return stray
+        return Place(queue, int(level)) if level in _LEVELS else Place(queue)
 
     def key(self, place: Place) -> str:
         """Return the routing key of messages that go straight to *place*."""

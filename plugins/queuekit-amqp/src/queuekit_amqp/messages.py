@@ -20,7 +20,7 @@ from queuekit.envelope import Envelope, Unique
 from queuekit_amqp.frames import Content, short
 from queuekit_amqp.layout import Place
 
-__all__ = ["Counts", "Received", "properties", "read"]
+__all__ = ["Counts", "Received", "headers", "properties", "read"]
 
 _HEADER = "queuekit"
 _FLAGS = struct.pack(
@@ -124,18 +124,28 @@ def _quick(raw: bytes) -> tuple[str, bytes, int] | None:
     return raw[end + 2 :].decode("utf-8", "replace"), raw[start + 4 : start + 4 + size], deliveries
 
 
-def _slow(raw: bytes) -> tuple[str, bytes, int]:
+def headers(raw: bytes) -> dict[str, Any]:
+    """Return the headers of a message; empty if they cannot be read."""
+    return _decoded(raw)[1]
+
+
+def _decoded(raw: bytes) -> tuple[str, dict[str, Any]]:
+    """Return id and headers of a message, empty if they cannot be read."""
     try:
         found = spec.BasicProperties()
         found.decode(raw)
-        headers = found.headers or {}
     except Exception:  # noqa: BLE001 - pika raises many kinds for a malformed table
-        return "", b"", 0
-    header = headers.get(_HEADER, "")
+        return "", {}
+    return str(found.message_id or ""), found.headers or {}
+
+
+def _slow(raw: bytes) -> tuple[str, bytes, int]:
+    id, found = _decoded(raw)
+    header = found.get(_HEADER, "")
     if isinstance(header, str):
         header = header.encode("utf-8", "surrogatepass")
     text = header if isinstance(header, bytes) else b""
-    return str(found.message_id or ""), text, _deliveries(headers.get("x-delivery-count"))
+    return id, text, _deliveries(found.get("x-delivery-count"))
 
 
 def _deliveries(value: Any) -> int:

@@ -171,13 +171,17 @@ class MongoBroker(Broker):
         """Apply *settlements*."""
         if not settlements:
             return []
-        self.check_sizes([each.envelope for each in settlements if isinstance(each, Replace)])
-        with self._engine.calls():
-            done = settling.carry_out(self._engine, settlements)
+        if any(map(committing.is_move, settlements)):
+            done = self.commit([CommitItem(settlement=each) for each in settlements])
+        else:
+            self.check_sizes([each.envelope for each in settlements if isinstance(each, Replace)])
+            with self._engine.calls():
+                done = settling.carry_out(self._engine, settlements)
         return [each.delivery for each, yes in zip(settlements, done, strict=True) if not yes]
 
     def commit(self, items: Sequence[CommitItem]) -> list[bool]:
         """Commit each item in a transaction; without transactions, in the order that loses nothing."""
+        items = [committing.without_move(item) for item in items]
         envelopes: list[Envelope] = []
         for item in items:
             envelopes += committing.may_send(item)

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 
+import attrs
 from pymongo.client_session import ClientSession
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from queuekit.backend import Condition, Join
-from queuekit.broker import Ack, CommitItem, Dead, Replace
+from queuekit.broker import Ack, CommitItem, Dead, Replace, Settlement
 from queuekit.envelope import Envelope
 from queuekit_mongo import groups, records, settling
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import LEASED, Doc, message_id, new_message, new_messages
 from queuekit_mongo.sending import holder_of, is_known, replace, send_all
 
-__all__ = ["commit", "in_order", "may_send"]
+__all__ = ["commit", "in_order", "is_move", "may_send", "without_move"]
 
 LARGEST = 8_000_000
 """Approximate limit of one transaction, in bytes."""
@@ -29,6 +30,25 @@ def may_send(item: CommitItem) -> Sequence[Envelope]:
         return item.sends  # the usual case
     envelopes = [*item.sends, *(envelope for one in item.joins for envelope in _follow_ups(one))]
     return [*envelopes, item.settlement.envelope] if isinstance(item.settlement, Replace) else envelopes
+
+
+def is_move(settlement: Settlement | None) -> bool:
+    """Return whether a settlement puts its message on another queue."""
+    return isinstance(settlement, Replace) and settlement.envelope.queue != settlement.delivery.queue
+
+
+def without_move(item: CommitItem) -> CommitItem:
+    """Return *item* with an ack and a send in place of a move: the ``_id`` of a message, which has its queue, is fixed.
+
+    A key that only time frees stays with the message that is gone.
+    """
+    move = item.settlement
+    if not isinstance(move, Replace) or not is_move(move):
+        return item
+    unique = move.envelope.unique
+    kept = unique if unique is not None and unique.until == "done" else None
+    moved = attrs.evolve(move.envelope, unique=kept)
+    return attrs.evolve(item, settlement=Ack(move.delivery), sends=(*item.sends, moved))
 
 
 def commit(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
