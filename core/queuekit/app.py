@@ -58,10 +58,11 @@ if TYPE_CHECKING:
     from queuekit.execution.task_scope import OpenResource
     from queuekit.execution.worker_scope import WorkerScope
     from queuekit.execution.workflow_store import StoredGraph
+    from queuekit.fair import Fair
     from queuekit.limiting.lock import Lock
     from queuekit.limiting.slot_block import SlotLimit
     from queuekit.limiting.throttle import RateLimit
-    from queuekit.limits import Limit, LimitView, Rate
+    from queuekit.limits import Argument, Limit, LimitView, Rate
     from queuekit.plugins.manager import Plugins
     from queuekit.wire.records import Info
     from queuekit.workflows.results import ChainResult, ChordResult, Completed, GroupResult
@@ -153,6 +154,7 @@ class Queuekit(Periodic):
         on_unknown: Literal["hold", "drop", "dead"] | None = ...,
         ignore_result: bool = ...,
         unique: UniqueKey | bool | str | None = ...,
+        fair_by: Argument | Fair | None = ...,
         broker: Mapping[str, Any] | None = ...,
         limits: Sequence[Limit] = ...,
         track: bool = ...,

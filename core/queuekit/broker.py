@@ -274,6 +274,9 @@ class Capabilities:
         counts: :meth:`Broker.counts` returns at least the number of waiting messages. Defaults to the value of
             ``inspect``.
         push: The service pushes messages: workers use :meth:`Broker.subscribe` instead of ``receive``.
+        lanes: Within a queue and priority, lanes take turns by their weights (:class:`~queuekit.envelope.Lane`): the
+            only message of a lane starts after about one message of each other lane, however many those have. False by
+            default.
     """
 
     fenced_ack: bool = True
@@ -292,6 +295,7 @@ class Capabilities:
     tells_time: bool = True
     counts: bool = attrs.field(default=attrs.Factory(lambda self: self.inspect, takes_self=True))
     push: bool = False
+    lanes: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -16,7 +16,9 @@ from queuekit.values import quick_frozen
 __all__ = [
     "DEFAULT_PRIORITY",
     "MAX_HEADER_BYTES",
+    "TURN",
     "Envelope",
+    "Lane",
     "Unique",
     "join_frame",
     "options_in",
@@ -26,6 +28,8 @@ __all__ = [
 
 DEFAULT_PRIORITY = 4
 """Priorities go from 0 (last) to 9 (first)."""
+TURN = 1_000_000
+"""The turn of a lane of weight 1, in the unit of :attr:`Lane.step`."""
 MAX_HEADER_BYTES = 65_536
 """Longest header line that is read."""
 
@@ -49,6 +53,24 @@ class Unique:
     ttl: float = 86_400.0
 
 
+@quick_frozen
+class Lane:
+    """The lane of a message: within a queue and priority, lanes take turns, in proportion to their weights.
+
+    Attributes:
+        key: Names the lane; empty for the common one, of messages without a key.
+        weight: Starts per turn, from 0.01 to 1,000.
+    """
+
+    key: str = ""
+    weight: float = 1.0
+
+    @property
+    def step(self) -> int:
+        """What one of its messages takes, in millionths of a turn."""
+        return round(TURN / self.weight)
+
+
 @quick_frozen(kw_only=True)
 class Envelope:
     """One message as a broker stores it. Sends are deduplicated by (id, generation, attempt, hop).
@@ -65,6 +87,8 @@ class Envelope:
         generation: Times that the message was replayed from the dead letters.
         hop: Times that it was delayed again because its delay exceeds the broker's longest.
         unique: Key that it holds while it is live; ``None`` for none.
+        lane: The lane in which it waits, which a retry, a hop and a replay keep; ``None``, for brokers without
+            ``lanes`` and apps without ``fair_by``, goes before all lanes.
     """
 
     id: str
@@ -78,6 +102,7 @@ class Envelope:
     generation: int = 0
     hop: int = 0
     unique: Unique | None = None
+    lane: Lane | None = None
 
 
 def join_frame(header: dict[str, Any], payload: bytes) -> bytes:

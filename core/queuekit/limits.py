@@ -1,4 +1,4 @@
-"""Limits as tasks declare them, and the keys that give each value of an argument a limit of its own."""
+"""Limits as tasks declare them, and the keys that give each value of an argument a limit or a lane of its own."""
 
 from __future__ import annotations
 
@@ -48,8 +48,13 @@ class Argument:
 
     path: tuple[str, ...]
 
-    def of(self, arguments: Mapping[str, Any], *, task: str) -> str | None:
-        """Return the key of a call with *arguments*; ``None`` if it has none, and so is not limited.
+    def of(self, arguments: Mapping[str, Any], *, task: str, what: str = "a limit") -> str | None:
+        """Return the key of a call with *arguments*; ``None`` if it has none.
+
+        Args:
+            arguments: The arguments by name.
+            task: Name of the task, for errors.
+            what: What the key is of, for errors.
 
         Raises:
             OptionError: The value cannot be a key, e.g. because it is a list.
@@ -63,7 +68,7 @@ class Argument:
             return None
         if not isinstance(value, _PLAIN):
             kind = type(value).__name__
-            raise OptionError(f"{task}: the key of a limit, {self}, is text or a number, not {kind}")
+            raise OptionError(f"{task}: the key of {what}, {self}, is text or a number, not {kind}")
         text = str(value)
         return text if len(text) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}#{digest(text)}"
 
@@ -72,10 +77,10 @@ class Argument:
 
 
 def arg(path: str) -> Argument:
-    """Return the key of a limit: the value of an argument, e.g. ``arg("tenant")``.
+    """Return the key of a limit, or of a lane: the value of an argument, e.g. ``arg("tenant")``.
 
     Dots lead into it, by key or attribute: ``arg("order.customer.id")``. A call in which the value is missing or
-    ``None`` is not limited.
+    ``None`` is not limited, and is in the common lane.
 
     Raises:
         OptionError: *path* is not a name, or names with dots between them.

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 import attrs
 
-from queuekit.envelope import Unique
+from queuekit.envelope import Lane, Unique
 from queuekit.errors import DecodeError, NotReadHereError
+from queuekit.fair import Fair
 from queuekit.ids import check_name, is_name, new_id
 from queuekit.retry import Backoff, policy_from_dict
 from queuekit.unique import UniqueKey
@@ -119,6 +120,8 @@ class Signature(Generic[R_co, T_contra]):
             workers that do; ``"drop"`` ends it as EXPIRED; ``"dead"`` makes it a dead letter at once.
         unique: True for one live message per task and arguments, text for your own key, or a ``UniqueKey``, e.g. made
             from some of the arguments.
+        fair_by: The lane in which it takes turns with others: its key, e.g. ``"acme"``, or the argument that has the
+            key, e.g. ``arg("tenant")``.
         broker: Options of the broker's service by name, e.g. ``{"group": "customer-7"}``; the broker's page lists them.
         on_success: Sent when it succeeds, with its result appended to their arguments unless they are immutable.
         on_error: Sent when it has failed for good, with a failure object appended to their arguments unless they are
@@ -145,6 +148,7 @@ class Signature(Generic[R_co, T_contra]):
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
     on_unknown: str | None = attrs.field(default=None, kw_only=True)
     unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, kw_only=True)
+    fair_by: Fair | Lane | None = attrs.field(default=None, kw_only=True)
     broker: dict[str, Any] | None = attrs.field(default=None, kw_only=True)
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
@@ -162,8 +166,8 @@ class Signature(Generic[R_co, T_contra]):
             self._check(_PLACED)
         if self.retries is not None or self.retry is not None or self.ignore_result is not None:
             self._check(_TRIED)
-        if self.on_unknown is not None:
-            self._check(_UNKNOWN)
+        if self.on_unknown is not None or self.fair_by is not None:
+            self._check(_RECEIVED)
         if self.unique is not None or self.broker is not None or self.immutable is not False or self.each is not False:
             self._check(_MARKED)
 
@@ -248,7 +252,7 @@ class Signature(Generic[R_co, T_contra]):
 
 
 _PLACED = (("id", functools.partial(check_name, what="message")), ("priority", options.priority))
-_UNKNOWN = (("on_unknown", options.on_unknown),)
+_RECEIVED = (("on_unknown", options.on_unknown), ("fair_by", options.fair_by))
 _TRIED = (
     ("retries", options.retries),
     ("retry", options.backoff),
@@ -284,6 +288,10 @@ def _read_unique(value: Any) -> Any:
     return UniqueKey(**value) if "on_conflict" in value else Unique(**value)
 
 
+def _read_fair(value: Any) -> Fair | Lane:
+    return Fair(**value) if "by" in value else Lane(**value)
+
+
 def _write_moment(value: datetime | float) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
@@ -307,6 +315,7 @@ _PLAIN: dict[str, Any] = {
     "expires": _write_moment,
     "retry": Backoff.to_dict,
     "unique": _write_unique,
+    "fair_by": attrs.asdict,
     "on_success": _write_links,
     "on_error": _write_links,
 }
@@ -315,6 +324,7 @@ _READ: dict[str, Any] = {
     "expires": _read_moment,
     "retry": policy_from_dict,
     "unique": _read_unique,
+    "fair_by": _read_fair,
     "on_success": _read_links,
     "on_error": _read_links,
 }

@@ -35,6 +35,7 @@ ROOMS = (
     "durations",
     "envelope",
     "unique",
+    "fair",
     "retry",
     "control",
     "failure",

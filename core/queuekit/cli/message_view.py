@@ -10,6 +10,7 @@ import attrs
 from queuekit.broker import Place
 from queuekit.cli.output import as_json, fields, moment, one_line, span, when
 from queuekit.client.codec import Message
+from queuekit.envelope import Lane
 from queuekit.errors import DecodeError
 from queuekit.logs.plaintext import clean
 from queuekit.operations.admin import MessageView
@@ -33,6 +34,7 @@ def as_document(view: MessageView, serializers: Mapping[str, Serializer]) -> dic
         "place": known.place.value if known.place else None,
         "place_not_told_by": _or_null(view.silent) if known.place is None else None,
         "queue": _or_null(known.queue),
+        "lane": known.lane.key if known.lane is not None else None,
         "attempt": known.attempt,
         "generation": known.generation,
         "sent": moment(known.sent),
@@ -63,6 +65,7 @@ def as_text(view: MessageView, serializers: Mapping[str, Serializer], *, now: fl
             "state": info.state.value if info.state is not State.UNKNOWN else "",
             "place": _place(known, now) or _untold(view),
             "queue": known.queue,
+            "lane": _lane(known.lane),
             "broker": _service_options(view.message),
             "attempt": _attempt(known),
             "sent": when(known.sent, now=now),
@@ -121,6 +124,7 @@ class _Facts:
 
     place: Place | None = None
     queue: str
+    lane: Lane | None = None
     attempt: int
     generation: int
     sent: float | None
@@ -146,6 +150,7 @@ def _known(view: MessageView) -> _Facts:
     return _Facts(
         place=stored.place,
         queue=stored.envelope.queue,
+        lane=stored.envelope.lane,
         attempt=stored.envelope.attempt,
         generation=stored.envelope.generation,
         sent=info.sent or stored.sent_at,
@@ -189,6 +194,13 @@ def _call(view: MessageView) -> str:
 def _service_options(message: Message | None) -> str:
     given = message.broker if message is not None else None
     return one_line(" ".join(f"{name}={as_json(value)}" for name, value in (given or {}).items()), width=500)
+
+
+def _lane(lane: Lane | None) -> str:
+    if lane is None:
+        return ""
+    share = "" if lane.weight == 1 else f" (weight {lane.weight:g})"
+    return (one_line(as_json(lane.key), width=500) if lane.key else "the common one") + share
 
 
 def _place(known: _Facts, now: float) -> str:

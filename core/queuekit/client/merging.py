@@ -197,7 +197,7 @@ class Merging:
             since=now,
             due=min(due, latest) if newest.max_wait is not None else due,
             latest=latest,
-            content=CallContent(body=body, priority=envelope.priority, expires=envelope.expires),
+            content=attrs.evolve(CallContent.of(envelope), body=body),
         )
         quiet = None if newest.max_wait is None else newest.delay
         after = attrs.evolve(merged(state, call, quiet=quiet), task=newest.task)

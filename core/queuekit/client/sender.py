@@ -18,14 +18,16 @@ from queuekit.client.codec import encode, signing_encoder
 from queuekit.client.merging import Mergeable, Merging
 from queuekit.client.runtime import Runtime
 from queuekit.client.service_options import ServiceOptions
-from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
+from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Lane, Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError, UniqueConflictError
 from queuekit.events import MessageFacts, MessagesSent
+from queuekit.fair import Fair
 from queuekit.ids import new_id
 from queuekit.logs.errors import log_error
 from queuekit.middleware import SentMessage
 from queuekit.signature import Signature
 from queuekit.tasks.enum_members import plain_call
+from queuekit.tasks.lanes import COMMON, lane_of
 from queuekit.tasks.limit_keys import keys_at_send
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import DEFAULTS, CallOptions, resolve
@@ -376,8 +378,9 @@ class Sending:
         priority = DEFAULT_PRIORITY if options.priority is None else options.priority
         unique, expires = options.unique, options.expires
         immediate = signature.delay is None and signature.eta is None and expires is None
+        lane = None if options.fair_by is None and not self._tasks.fair else self._lane(options.fair_by, signature)
         if priority == DEFAULT_PRIORITY and not unique and immediate:
-            return _envelope(id=id, queue=queue, body=body)
+            return _envelope(id=id, queue=queue, body=body, lane=lane)
         self._reject(signature.task, priority=priority, unique=unique, delay=signature.delay or signature.eta)
         if not self._tells_time:
             self._reject_moments(signature, expires)
@@ -391,7 +394,18 @@ class Sending:
             not_before=not_before,
             expires=self._moment(expires),
             unique=self._unique(unique, signature) if unique else None,
+            lane=lane,
         )
+
+    def _lane(self, fair: Fair | Lane | None, signature: Signature[Any]) -> Lane | None:
+        """Return the lane of a call; the common one for a task without ``fair_by``, where others have it."""
+        if not self._runtime.broker.capabilities.lanes:
+            if fair is not None:
+                raise self._unsupported(signature.task, "fair_by")
+            return None
+        if isinstance(fair, Fair):
+            return lane_of(fair, signature, self._tasks.get(signature.task))
+        return fair or COMMON
 
     def _due(self, signature: Signature[Any]) -> tuple[float, float | None]:
         """Return delay and not_before; a delay beyond the broker's longest becomes a not_before, reached by hops."""
@@ -454,11 +468,13 @@ class Sending:
         wanted = {"priority": asked["priority"] != DEFAULT_PRIORITY, "unique": asked["unique"], "delay": asked["delay"]}
         for option, wish in wanted.items():
             if wish and not getattr(able, option):
-                scheme = self._runtime.broker_url.scheme
-                raise CapabilityError(
-                    f"{task} asks for {option}, which {scheme}:// does not support",
-                    fix=f"Leave {option} out, or use another broker",
-                )
+                raise self._unsupported(task, option)
+
+    def _unsupported(self, task: str, option: str) -> CapabilityError:
+        return CapabilityError(
+            f"{task} asks for {option}, which {self._runtime.broker_url.scheme}:// does not support",
+            fix=f"Leave {option} out, or use another broker",
+        )
 
     def _reject_moments(self, signature: Signature[Any], expires: datetime | float | None) -> None:
         """Raise if *signature* needs a time and neither the broker nor the backend has a clock."""

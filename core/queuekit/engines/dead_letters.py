@@ -13,7 +13,7 @@ import attrs
 from queuekit.backend import Backend, Condition, Page, Record
 from queuekit.broker import Broker, Dead, Delivery, Place, QueueCounts, Settlement, Stored, beyond
 from queuekit.engines.wrapping import WrappedBroker
-from queuekit.envelope import Envelope, Unique, join_frame, split_frame
+from queuekit.envelope import Envelope, Lane, Unique, join_frame, split_frame
 from queuekit.errors import DecodeError
 
 __all__ = ["WithDeadLetters"]
@@ -197,7 +197,10 @@ def _read(record: Record) -> _DeadRecord | None:
         if not _is_own(header) or not (unique is None or _is_own_key(unique)):
             return None
         rest = {name: header.pop(name) for name in _FACTS}
-        envelope = Envelope(**header, body=body, unique=Unique(**unique) if unique else None)
+        lane = header.pop("lane", None)
+        envelope = Envelope(
+            **header, body=body, unique=Unique(**unique) if unique else None, lane=Lane(**lane) if lane else None
+        )
     except (DecodeError, KeyError, TypeError):
         return None
     return _DeadRecord(record.key, Stored(envelope=envelope, place=Place.DEAD, **rest), whole=whole is True)

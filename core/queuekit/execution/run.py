@@ -173,6 +173,7 @@ def call_of(message: Message, envelope: Envelope, sender: Sender) -> Signature[A
         ignore_result=message.ignore_result,
         on_unknown=message.on_unknown,
         unique=envelope.unique,
+        fair_by=envelope.lane,
         broker=message.broker,
         on_success=message.on_success,
         on_error=message.on_error,

@@ -14,6 +14,7 @@ import attrs
 
 from queuekit import durations
 from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.envelope import Lane
 from queuekit.errors import UnknownIdError, did_you_mean
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.limiting.rates import has_turn
@@ -392,9 +393,18 @@ def _behind(facts: Facts) -> Reason | None:
     others = max(0, facts.counts.ready - 1) if facts.counts is not None else None
     rate = sum(worker.rate or 0.0 for worker in facts.serving)
     until = facts.now + others / rate if others and rate else None
-    text = f"it waits for its turn: {_others(others)} in {facts.queue!r}{_pace(facts, rate)}"
+    lane = _lane(stored.envelope.lane) if stored is not None else ""
+    text = f"it waits for its turn{lane}: {_others(others)} in {facts.queue!r}{_pace(facts, rate)}"
     command = "workers" if facts.workers is not None else "queues"
     return Reason(code="behind", text=text, until=until, command=command)
+
+
+def _lane(lane: Lane | None) -> str:
+    if lane is None:
+        return ""
+    share = "" if lane.weight == 1 else f" of weight {lane.weight:g}"
+    named = f"the lane {lane.key!r}" if lane.key else "the common lane"
+    return f" in {named}{share}, which takes turns with the others"
 
 
 def _others(count: int | None) -> str:

@@ -19,13 +19,13 @@ def queuekit_brokers() -> Iterable[BrokerSpec]:
         BrokerSpec(
             schemes=("memory",),
             factory="queuekit.engines.memory:MemoryBroker",
-            capabilities=Capabilities(commit=True, processes=False),
+            capabilities=Capabilities(commit=True, processes=False, lanes=True),
             summary="queues inside this process, for tests",
         ),
         BrokerSpec(
             schemes=("sqlite",),
             factory="queuekit.engines.sqlite:SqliteBroker",
-            capabilities=Capabilities(commit=True),
+            capabilities=Capabilities(commit=True, lanes=True),
             options="queuekit.engines.sqlite:SqliteOptions",
             summary="queues in one file, for the processes of one machine",
         ),

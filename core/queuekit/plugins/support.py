@@ -58,6 +58,7 @@ BROKER_PLAN: Mapping[str, Support] = {
     ),
     "counts": Support("refused", "the command queues is refused; check and dlq work without it"),
     "push": Support("without", "workers fetch messages"),
+    "lanes": Support("refused", "the app or worker does not start if a task asks for fair_by"),
 }
 """Support of a capability that a broker does not declare."""
 BACKEND_PLAN: Mapping[str, Support] = {

@@ -435,7 +435,9 @@ def _resolved(part: Any, tasks: Tasks, default_queue: str) -> Any:
     """Return *part* with the options that are decided on send, which need the registered tasks."""
     if isinstance(part, Signature):
         options = resolve(part, tasks.get(part.task))
-        chosen = {name: getattr(options, name) for name in ("priority", "expires", "unique", "ignore_result")}
+        chosen = {
+            name: getattr(options, name) for name in ("priority", "expires", "unique", "fair_by", "ignore_result")
+        }
         task = tasks.get(part.task)
         if task is not None and task.defaults.broker is not None:
             chosen["broker"] = {**task.defaults.broker, **(part.broker or {})}

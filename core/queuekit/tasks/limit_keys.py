@@ -8,7 +8,7 @@ from typing import Any
 from queuekit.signature import Signature
 from queuekit.tasks.task import Task
 
-__all__ = ["computed_keys", "keys_at_send", "keys_of"]
+__all__ = ["arguments_of", "computed_keys", "keys_at_send", "keys_of"]
 
 
 def keys_at_send(call: Signature[Any], task: Task[..., Any]) -> dict[str, str] | None:
@@ -37,13 +37,20 @@ def computed_keys(
     limits = [limit for limit in task.defaults.limits if limit.key is not None]
     if not limits:
         return None
+    arguments = arguments_of(task, args, kwargs, each=each)
+    found = {one.named(task.name): one.key.of(arguments, task=task.name) for one in limits if one.key is not None}
+    return {name: key for name, key in found.items() if key is not None}
+
+
+def arguments_of(
+    task: Task[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, each: bool
+) -> Mapping[str, Any]:
+    """Return the arguments of a call by name; of the first one, if it is a list of calls."""
     values = tuple(args)
     if each and values:
         calls, *rest = values
         values = (*(calls[0] if calls else ()), *rest)
-    arguments = task.parameters.by_name(values, kwargs)
-    found = {one.named(task.name): one.key.of(arguments, task=task.name) for one in limits if one.key is not None}
-    return {name: key for name, key in found.items() if key is not None}
+    return task.parameters.by_name(values, kwargs)
 
 
 def keys_of(task: Task[..., Any], keys: Mapping[str, str]) -> dict[str, str]:

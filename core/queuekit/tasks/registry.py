@@ -44,6 +44,8 @@ class Tasks(Mapping[str, Task[..., Any]]):
         self._aliases: dict[str, str] = {}
         """Names of tasks by their earlier names."""
         self._executions: dict[str, object] = {}
+        self.fair = False
+        """Whether a task takes turns, so that all messages of the app have a lane."""
 
     def __getitem__(self, name: str) -> Task[..., Any]:
         try:
@@ -104,6 +106,7 @@ class Tasks(Mapping[str, Task[..., Any]]):
                     fix='Give one a name: @app.task(name="...")',
                 )
         self._tasks[task.name] = task
+        self.fair = self.fair or task.defaults.fair_by is not None
         self._executions[task.name] = execution
         self._aliases = {alias: name for alias, name in self._aliases.items() if name != task.name}
         self._aliases |= dict.fromkeys((alias for alias in aliases if alias != task.name), task.name)

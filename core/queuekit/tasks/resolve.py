@@ -6,7 +6,8 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any, Protocol
 
-from queuekit.envelope import Unique
+from queuekit.envelope import Lane, Unique
+from queuekit.fair import Fair
 from queuekit.retry import Backoff
 from queuekit.signature import Signature
 from queuekit.tasks.task import Task, TaskOptions
@@ -28,6 +29,7 @@ class CallOptions:
     priority: int | None
     expires: datetime | float | None
     unique: UniqueKey | Unique | bool | str | None
+    fair_by: Fair | Lane | None
 
 
 class Call(Protocol):
@@ -42,8 +44,10 @@ class Call(Protocol):
 DEFAULTS = TaskOptions()
 """Options of a task that sets none."""
 _of_message = attrgetter("retries", "retry", "timeout", "ignore_result")
-_of_signature = attrgetter("retries", "retry", "timeout", "ignore_result", "queue", "priority", "expires", "unique")
-_MESSAGE_SILENT, _SIGNATURE_SILENT = (None,) * 4, (None,) * 8
+_of_signature = attrgetter(
+    "retries", "retry", "timeout", "ignore_result", "queue", "priority", "expires", "unique", "fair_by"
+)
+_MESSAGE_SILENT, _SIGNATURE_SILENT = (None,) * 4, (None,) * 9
 
 
 def resolve(call: Call, task: Task[..., Any] | None, *, otherwise: TaskOptions = DEFAULTS) -> TaskOptions | CallOptions:
@@ -63,7 +67,7 @@ def resolve(call: Call, task: Task[..., Any] | None, *, otherwise: TaskOptions =
         said = _of_message(call)
         if said == _MESSAGE_SILENT:
             return usual
-        said += _MESSAGE_SILENT
+        said += _SIGNATURE_SILENT[len(said) :]
     return CallOptions(
         *[own if own is not None else of_task for own, of_task in zip(said, _of_signature(usual), strict=True)]
     )

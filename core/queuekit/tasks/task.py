@@ -10,11 +10,12 @@ from typing import Any, Concatenate, Generic, Literal, Never, ParamSpec, Protoco
 import attrs
 
 from queuekit.context import Context
-from queuekit.envelope import Unique
+from queuekit.envelope import Lane, Unique
 from queuekit.errors import ArgumentsError, OptionError, did_you_mean
 from queuekit.failure import Failure
+from queuekit.fair import Fair
 from queuekit.ids import check_name
-from queuekit.limits import Concurrency, Limit, limits_of
+from queuekit.limits import Argument, Concurrency, Limit, limits_of
 from queuekit.result import Result
 from queuekit.retry import Backoff, Exponential
 from queuekit.signature import Sender, Signature, made
@@ -101,6 +102,8 @@ class TaskOptions:
             with each message that is sent by who knows the task.
         ignore_result: Whether to store no results, except for messages that a workflow waits for and for dead letters.
         unique: One live message per task and arguments, or per key.
+        fair_by: The argument whose values take turns, e.g. ``arg("tenant")``, or a
+            :class:`~queuekit.fair.Fair` with weights.
         broker: Options of the broker's service for each message; those given with a call replace them one by one.
         track: Whether to record RECEIVED and STARTED; costs a round trip each.
         ack: ``"early"`` acknowledges before the body runs (at most once), ``"late"`` after it (at least once).
@@ -121,6 +124,7 @@ class TaskOptions:
     on_unknown: str | None = attrs.field(default=None, converter=options.on_unknown)
     ignore_result: bool = attrs.field(default=False, converter=_ignore_result)
     unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, converter=options.unique)
+    fair_by: Fair | None = attrs.field(default=None, converter=options.fair_by_argument)
     broker: dict[str, Any] | None = attrs.field(default=None, converter=options.service, hash=False)
     track: bool = attrs.field(default=False, converter=_track)
     ack: str = attrs.field(default="late", converter=options.acknowledgement)
@@ -451,6 +455,8 @@ class Task(Bound[P, R_co]):
             self.parameters.check_names(
                 (path.partition(".")[0] for path in options.unique.by or ()), of="to be unique by"
             )
+        if options.fair_by is not None:
+            self.parameters.check_names([options.fair_by.by.partition(".")[0]], of="to be fair by")
         self.__doc__ = function.__doc__
         self.__name__ = getattr(function, "__name__", name)
         self.__wrapped__ = function
@@ -494,6 +500,7 @@ class Task(Bound[P, R_co]):
         on_unknown: Literal["hold", "drop", "dead"] | None = None,
         ignore_result: bool | None = None,
         unique: UniqueKey | bool | str | None = None,
+        fair_by: Argument | Fair | Lane | str | None = None,
         broker: Mapping[str, Any] | None = None,
         on_success: Iterable[Signature[Any, R_co]] | None = None,
         on_error: Iterable[Signature[Any, Failure]] | None = None,
@@ -515,6 +522,7 @@ class Task(Bound[P, R_co]):
             on_unknown: What a worker does that does not know the task: hold, drop, or dead-letter the message.
             ignore_result: Whether to store no result.
             unique: True for one live message per task and arguments, text for your own key.
+            fair_by: The lane in which it takes turns: its key, or the argument that has the key.
             broker: Options of the broker's service by name; they replace those of the task one by one.
             on_success: Sent when it succeeds, with its result appended to their arguments.
             on_error: Sent when it has failed for good, with a :class:`~queuekit.failure.Failure` appended.

@@ -17,8 +17,9 @@ from typing import Any
 
 from queuekit.durations import DurationError
 from queuekit.durations import parse as parse_duration
-from queuekit.envelope import Unique
+from queuekit.envelope import Lane, Unique
 from queuekit.errors import OptionError, did_you_mean
+from queuekit.fair import Fair
 from queuekit.ids import check_name, plain, plain_data
 from queuekit.retry import LONGEST, Backoff
 from queuekit.unique import UniqueKey
@@ -35,6 +36,8 @@ __all__ = [
     "backoff",
     "choice",
     "classes",
+    "fair_by",
+    "fair_by_argument",
     "flag",
     "further",
     "headers",
@@ -64,6 +67,9 @@ _CONFLICTS = ("skip", "raise", "latest", "debounce")
 _MERGING = ("latest", "debounce")
 _QUIET_TIMES = 10.0
 """How many quiet times a debounced call waits at most, unless it says so."""
+_LONGEST_LANE = 300
+"""Characters of the key of a lane; longer values of arguments are shortened."""
+_WEIGHTS = (0.01, 1_000)
 _PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 
 
@@ -265,6 +271,46 @@ def unique(value: UniqueKey | Unique | bool | str | None) -> UniqueKey | Unique 
     return _derived(value, until=until, ttl=ttl)
 
 
+def fair_by(value: Any) -> Fair | Lane | None:
+    """Return what gives a call its lane: the path to an argument and the weights, or the lane itself."""
+    if value is None:
+        return None
+    if isinstance(value, Lane):
+        return Lane(_lane_key(value.key), _weight(value.weight))
+    if isinstance(value, str):
+        return Lane(_lane_key(value))
+    if not isinstance(value, Fair):
+        if not isinstance(getattr(value, "path", None), tuple):
+            raise _reject("fair_by", 'arg("tenant"), Fair(arg("tenant"), weights=...), or the lane of a call', value)
+        value = Fair(value)
+    if not isinstance(value.weights, Mapping):
+        raise _reject("fair_by: weights", "numbers by value", value.weights)
+    weights = {_lane_key(str(name)): _weight(weight) for name, weight in value.weights.items()}
+    return Fair(_path(value.by, option="fair_by"), weights)
+
+
+def fair_by_argument(value: Any) -> Fair | None:
+    """Return which argument of a task's calls gives them their lanes."""
+    found = fair_by(value)
+    if isinstance(found, Lane):
+        fix = f'Write  fair_by=arg("{value}")' if isinstance(value, str) else ""
+        raise _reject("fair_by", 'an argument of the task, e.g. arg("tenant")', value, fix=fix)
+    return found
+
+
+def _lane_key(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > _LONGEST_LANE or not value.isprintable():
+        raise _reject("fair_by", f"at most {_LONGEST_LANE} printable characters", value)
+    return plain(value)
+
+
+def _weight(value: Any) -> float:
+    least, most = _WEIGHTS
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise _reject("fair_by: weights", f"numbers from {least:g} to {most:,}", value)
+    return float(value)
+
+
 def _derived(value: UniqueKey, *, until: Any, ttl: float) -> UniqueKey:
     """Return a key that is made from arguments, or that treats a conflict in its own way, with its values checked."""
     conflict = _word(value.on_conflict, _CONFLICTS, option="on_conflict")
@@ -302,12 +348,12 @@ def _paths(by: Any) -> tuple[str, ...]:
     return paths
 
 
-def _path(value: Any) -> str:
+def _path(value: Any, *, option: str = "unique: by") -> str:
     """Return the path to a part of an argument: text, or what ``arg`` returned."""
     names = getattr(value, "path", None)
     text = ".".join(names) if isinstance(names, tuple) else value
     if not isinstance(text, str) or not _PATH.fullmatch(text):
-        raise _reject("unique: by", 'names of arguments such as "customer" or "order.id"', value)
+        raise _reject(option, 'names of arguments such as "customer" or "order.id"', value)
     return plain(text)
 
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import attrs
 
 from queuekit.backend import Record
-from queuekit.envelope import MAX_HEADER_BYTES, Envelope, join_frame, split_frame, split_header
+from queuekit.envelope import MAX_HEADER_BYTES, Envelope, Lane, join_frame, split_frame, split_header
 from queuekit.errors import DecodeError
 from queuekit.values import quick_frozen
 
@@ -105,6 +105,11 @@ def read_merge(value: Any) -> Merge | None:
     raise DecodeError("merge in the header is not a key")
 
 
+def _lane(value: Any) -> Any:
+    """Return a lane that was stored."""
+    return Lane(**value) if type(value) is dict else value
+
+
 @attrs.frozen(kw_only=True)
 class CallContent:
     """What a message runs with."""
@@ -112,11 +117,12 @@ class CallContent:
     body: bytes = attrs.field(default=b"", repr=False)
     priority: int
     expires: float | None = None
+    lane: Lane | None = attrs.field(default=None, converter=_lane)
 
     @classmethod
     def of(cls, envelope: Envelope) -> CallContent:
         """Return the content of *envelope*."""
-        return cls(body=envelope.body, priority=envelope.priority, expires=envelope.expires)
+        return cls(body=envelope.body, priority=envelope.priority, expires=envelope.expires, lane=envelope.lane)
 
     def into(self, envelope: Envelope, **changes: Any) -> Envelope:
         """Return *envelope* with this content."""
@@ -153,8 +159,8 @@ class Waiting:
         delay = max(0.0, self.due - now)
         delay = delay if longest is None else min(delay, longest)
         # Its expiry is set when it starts: until then a newer call may replace it.
-        body, priority = self.content.body, self.content.priority
-        return Envelope(id=self.id, queue=self.queue, body=body, priority=priority, delay=delay)
+        body, priority, lane = self.content.body, self.content.priority, self.content.lane
+        return Envelope(id=self.id, queue=self.queue, body=body, priority=priority, delay=delay, lane=lane)
 
 
 @attrs.frozen(kw_only=True)

@@ -8,6 +8,8 @@ __all__ = ["Prefetch"]
 
 HORIZON = 0.1
 """Seconds of work to hold ready."""
+FAIR_HORIZON = 0.01
+"""Seconds of work to hold ready where lanes take turns: what is fetched has had its turn."""
 MOST_BYTES = 500_000
 """Bytes of bodies to hold ready: hundreds of small messages, or a few large ones."""
 LITTLE_BYTES = 250_000
@@ -31,6 +33,8 @@ class Prefetch:
         self._body_bytes = 1.0
         self.occupied = 0
         """Slots of bodies that have already run for longer than :data:`HORIZON`."""
+        self.fair = False
+        """Whether the messages of the last batch have lanes."""
         self._cautious = False
         self.mean = 0.0
         """Moving average of the run time of all runs, in seconds."""
@@ -84,5 +88,5 @@ class Prefetch:
             return 0
         longest = max(*known, 1e-6)
         most = min(self._most, int(MOST_BYTES / self._body_bytes))
-        places = max(0, self._concurrency - self.occupied)
-        return 0 if longest >= HORIZON else min(most, int(places * HORIZON / longest))
+        places, horizon = max(0, self._concurrency - self.occupied), FAIR_HORIZON if self.fair else HORIZON
+        return 0 if longest >= horizon else min(most, int(places * horizon / longest))

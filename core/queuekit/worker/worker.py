@@ -574,6 +574,7 @@ class Worker:
 
     def admit(self, deliveries: list[Delivery]) -> None:
         """Accept a batch: read its marks and headers, register its leases, and submit it to the pools."""
+        self._prefetch.fair = deliveries[0].envelope.lane is not None
         runs = self._prepared(deliveries)
         changes = self._pausing.changes
         if self._pausing.active:

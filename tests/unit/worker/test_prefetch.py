@@ -7,6 +7,16 @@ import pytest
 from queuekit.worker.prefetch import Prefetch
 
 
+def test_holds_a_tenth_where_lanes_take_turns() -> None:
+    """What is held ready has had its turn: a message of a quiet lane waits behind it."""
+    prefetch = Prefetch(concurrency=10, most=1000)
+    prefetch.observe("quick", 0.001)
+    prefetch.saw({"quick"})
+    prefetch.fair = True
+
+    assert prefetch.size() == 100
+
+
 def size_for(times: Mapping[str, float], *, seen: set[str], concurrency: int = 10, most: int = 1000) -> int:
     """Return the size after tasks of *times* have run and the last batch held those of *seen*."""
     prefetch = Prefetch(concurrency=concurrency, most=most)

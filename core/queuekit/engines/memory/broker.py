@@ -25,7 +25,7 @@ from queuekit.urls import EngineURL
 
 __all__ = ["CAPABILITIES", "MemoryBroker"]
 
-CAPABILITIES = Capabilities(commit=True, processes=False)
+CAPABILITIES = Capabilities(commit=True, processes=False, lanes=True)
 
 
 class MemoryBroker(Broker):

@@ -11,6 +11,7 @@ import attrs
 from queuekit.backend import Page
 from queuekit.broker import Delivery, Place, QueueCounts, Stored
 from queuekit.engines.memory.keys import Holder
+from queuekit.engines.memory.lanes import Lanes
 from queuekit.engines.memory.priority_queue import PriorityQueue, SortKey
 from queuekit.envelope import Envelope, Unique
 from queuekit.values import quickly
@@ -40,6 +41,8 @@ class Entry:
     due: float
     sequence: int
     """Breaks ties of ``due``; unchanged when a message returns to its previous position."""
+    tag: int = 0
+    """Place in the order of lanes while it is ready; 0 without a lane, and before all lanes if it has come back."""
     sent_at: float
     unique: Unique | None = None
     """The key that it took, if any."""
@@ -72,7 +75,7 @@ class Entry:
     def sort_key(self) -> SortKey:
         """Return its position among the messages in its place."""
         if self.place is Place.READY:
-            return -self.level, self.due, self.sequence
+            return -self.level, self.tag, self.due, self.sequence
         if self.place is Place.DELAYED:
             return self.due, self.sequence
         if self.place is Place.LEASED:
@@ -112,6 +115,7 @@ class Queue:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self._ready: dict[int, PriorityQueue[Entry]] = {level: PriorityQueue() for level in LEVELS}
+        self._lanes: dict[int, Lanes] = {level: Lanes() for level in LEVELS}
         self._others: dict[Place, PriorityQueue[Entry]] = {
             place: PriorityQueue() for place in (Place.DELAYED, Place.LEASED, Place.DEAD)
         }
@@ -120,17 +124,26 @@ class Queue:
 
     def put(self, entry: Entry, place: Place) -> None:
         """Move *entry*, which may be new, to *place*."""
-        self._holding(entry).discard(entry.id)
-        entry.place = place
+        was, entry.place = self._taken_out(entry, claimed=place is Place.LEASED), place
+        if place is Place.READY and was is not Place.LEASED and entry.envelope.lane is not None:
+            entry.tag = self._lanes[entry.level].enter(entry.envelope.lane)
         self.entries[entry.id] = entry
         self._holding(entry).add(entry.id, entry.sort_key(), entry)
 
     def drop(self, entry: Entry, *, remember_until: float) -> None:
         """Delete *entry*, and remember its id."""
-        self._holding(entry).discard(entry.id)
+        self._taken_out(entry, claimed=False)
         del self.entries[entry.id]
         self._gone.pop(entry.id, None)
         self._gone[entry.id] = (step_of(entry.envelope), remember_until)
+
+    def _taken_out(self, entry: Entry, *, claimed: bool) -> Place:
+        """Take *entry*, which may be new, out of its place, and return that place."""
+        self._holding(entry).discard(entry.id)
+        if entry.tag and entry.envelope.lane is not None:
+            self._lanes[entry.level].leave(entry.envelope.lane, entry.tag, claimed=claimed)
+            entry.tag = 0
+        return entry.place
 
     def knows(self, envelope: Envelope, now: float) -> bool:
         """Return whether this step or a later one of the same id has been accepted before."""
@@ -167,14 +180,20 @@ class Queue:
 
     def counts(self, now: float) -> QueueCounts:
         """Return the number of messages in each place."""
-        heads = [head for part in self._ready.values() if (head := part.first()) is not None]
         return QueueCounts(
             ready=sum(len(part) for part in self._ready.values()),
             delayed=len(self._others[Place.DELAYED]),
             leased=len(self._others[Place.LEASED]),
             dead=len(self._others[Place.DEAD]),
-            oldest_age=max(0.0, now - min(head.due for head in heads)) if heads else None,
+            oldest_age=max(0.0, now - min(oldest)) if (oldest := self._oldest()) else None,
         )
+
+    def _oldest(self) -> list[float]:
+        """Return due times of ready messages, the earliest among them."""
+        heads = [head for part in self._ready.values() if (head := part.first()) is not None]
+        if any(head.envelope.lane is not None for head in heads):  # then the first one is not the oldest
+            heads = list(self.inside(Place.READY))
+        return [head.due for head in heads]
 
     def inside(self, place: Place) -> Iterator[Entry]:
         """Yield the messages in *place*, in no particular order."""

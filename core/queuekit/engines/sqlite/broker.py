@@ -35,7 +35,7 @@ from queuekit.urls import EngineURL
 
 __all__ = ["CAPABILITIES", "LIMITS", "SqliteBroker"]
 
-CAPABILITIES = Capabilities(commit=True)
+CAPABILITIES = Capabilities(commit=True, lanes=True)
 LIMITS = Limits()
 
 

@@ -20,7 +20,7 @@ _delivery = quickly(Delivery)
 _CLAIM = """
 UPDATE messages SET state = 2, number = number + 1, token = ?, lease_until = ?
 WHERE seq IN (
-    SELECT seq FROM messages WHERE state = 0 AND queue = ? ORDER BY priority DESC, due, seq LIMIT ?)"""
+    SELECT seq FROM messages WHERE state = 0 AND queue = ? ORDER BY priority DESC, tag, due, seq LIMIT ?)"""
 # The leases of one claim end at exactly the same time, so the index on that time finds them.
 _COLLECT = f"""
 SELECT {PACKED} FROM messages INDEXED BY messages_leased
@@ -36,7 +36,7 @@ def claim(database: Database, queue: str, *, limit: int, lease: float) -> list[D
     if not database.write(_CLAIM, (claim_text, now + lease, queue, limit)):
         return []
     messages = _collect(database, queue, claim=claim_text, until=now + lease)
-    messages.sort(key=lambda message: (-message.envelope.priority, message.due, message.seq))
+    messages.sort(key=lambda message: (-message.envelope.priority, message.tag, message.due, message.seq))
     deliveries = [
         _delivery(
             envelope=message.envelope,

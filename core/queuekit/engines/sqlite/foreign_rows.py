@@ -14,9 +14,11 @@ __all__ = ["BODY", "valid_rows"]
 
 BODY = "SELECT body FROM messages WHERE seq = ?"
 _TYPES = {
-    **dict.fromkeys(("priority", "number", "crashes", "generation", "attempt", "hop"), "'integer'"),
+    **dict.fromkeys(("priority", "number", "crashes", "generation", "attempt", "hop", "tag"), "'integer'"),
     **dict.fromkeys(("due", "sent_at"), "'real'"),
-    **dict.fromkeys(("not_before", "expires", "unique_key", "unique_until", "unique_ttl"), "'text', 'null'"),
+    **dict.fromkeys(
+        ("not_before", "expires", "unique_key", "unique_until", "unique_ttl", "lane", "weight"), "'text', 'null'"
+    ),
     "body": "'blob'",
     "id": "'text'",
 }
@@ -32,7 +34,7 @@ _SET_ASIDE = """
 UPDATE messages SET state = 3, reason = 'malformed', error = ?, died_at = ?, token = NULL, lease_until = NULL,
     id = ifnull(?, 'row-' || seq || '-' || token), body = CAST(body AS BLOB), priority = 4, due = ?,
     sent_at = ?, generation = 0, attempt = 0, hop = 0, number = 1, crashes = 0, not_before = NULL, expires = NULL,
-    unique_key = NULL, unique_until = NULL, unique_ttl = NULL
+    unique_key = NULL, unique_until = NULL, unique_ttl = NULL, lane = NULL, weight = NULL, tag = 0
 WHERE seq = ? AND state = 2 AND token = ?"""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.engines.sqlite.database import Database
+from queuekit.engines.sqlite.lanes import enter, entrants, lane_in
 from queuekit.engines.sqlite.layout import DEAD, DELAYED, LEASED, READY
 from queuekit.engines.sqlite.sending import FREE_KEYS, take_key
 from queuekit.engines.sqlite.statements import Row
@@ -31,11 +32,11 @@ SELECT (SELECT count(*) FROM messages WHERE state = 0 AND queue = ?),
 
 _STORED = """
 SELECT seq, id, queue, body, priority, not_before, expires, attempt, generation, hop, unique_key, unique_until,
-    unique_ttl, state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at
+    unique_ttl, state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at, lane, weight, tag
 FROM messages"""
 _ORDERS = {
     # The columns of the order, each with its place in a row of _STORED and the sign of what is behind.
-    Place.READY: (("priority", 4, "<"), ("due", 14, ">"), ("seq", 0, ">")),
+    Place.READY: (("priority", 4, "<"), ("tag", 25, ">"), ("due", 14, ">"), ("seq", 0, ">")),
     Place.DELAYED: (("due", 14, ">"), ("seq", 0, ">")),
     Place.LEASED: (("lease_until", 15, ">"), ("seq", 0, ">")),
     Place.DEAD: (("died_at", 22, "<"), ("seq", 0, "<")),
@@ -45,9 +46,11 @@ SELECT id FROM messages WHERE state = 3 AND queue = ? AND died_at < ? ORDER BY d
 _DEAD_OVER = """
 SELECT id FROM messages WHERE state = 3 AND queue = ? ORDER BY died_at, seq
 LIMIT max(0, min(?, (SELECT count(*) FROM messages WHERE state = 3 AND queue = ?) - ?))"""
-_DEAD_ONES = "SELECT seq, id, unique_key, unique_until, unique_ttl FROM messages WHERE state = 3 AND queue = ?"
+_DEAD_ONES = """
+SELECT seq, queue, priority, hex(lane), hex(weight), id, unique_key, unique_until, unique_ttl FROM messages
+WHERE state = 3 AND queue = ?"""
 _REPLAY = """
-UPDATE messages SET state = 0, generation = generation + 1, attempt = 0, hop = 0, crashes = 0, due = ?,
+UPDATE messages SET state = 0, generation = generation + 1, attempt = 0, hop = 0, crashes = 0, due = ?, tag = 0,
     reason = NULL, error = NULL, holder = NULL, died_at = NULL
 WHERE seq IN (SELECT value FROM json_each(?))"""
 _REMOVE = """
@@ -127,12 +130,13 @@ def requeue(database: Database, queue: str, ids: Sequence[str] | None) -> list[s
         with database.transaction() as transaction:
             sql = f"{_DEAD_ONES} AND died_at <= ? {condition} ORDER BY died_at, seq LIMIT {BATCH}"
             rows = transaction.read(sql, (queue, now, *parameters))
-            for _, id, key, until, ttl in rows:
+            for *_, id, key, until, ttl in rows:
                 if key is not None:
                     take_key(transaction, Unique(key=key, until=until, ttl=float(ttl)), (id, queue), now)
             transaction.write(_REPLAY, (database.time.now(), json.dumps([row[0] for row in rows])))
+            enter(transaction, entrants([row[:5] for row in rows]))
         made_progress()
-        replayed += [row[1] for row in rows]
+        replayed += [row[5] for row in rows]
         if len(rows) < BATCH:
             return replayed
 
@@ -166,7 +170,7 @@ def _among(ids: Sequence[str] | None) -> tuple[str, tuple[str, ...]]:
 
 
 def _stored(row: Row) -> Stored:
-    state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at = row[13:]
+    state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at = row[13:23]
     place = Place.LEASED if state == LEASED else next(name for name, value in STATES.items() if value == state)
     return Stored(
         envelope=_envelope(row),
@@ -195,4 +199,5 @@ def _envelope(row: Row) -> Envelope:
         generation=generation,
         hop=hop,
         unique=None if key is None else Unique(key=key, until=until, ttl=float(ttl)),
+        lane=lane_in(row[23], row[24]),
     )

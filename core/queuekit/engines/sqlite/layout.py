@@ -50,9 +50,13 @@ CREATE TABLE messages(
     error TEXT,
     holder TEXT,
     died_at REAL,
+    lane TEXT,
+    weight TEXT,
+    tag INTEGER NOT NULL DEFAULT 0, -- order of lanes; 0 unless ready for the first time
     UNIQUE(id, queue)
 );
-CREATE INDEX messages_ready ON messages(queue, priority DESC, due, seq) WHERE state = 0;
+CREATE INDEX messages_in_turn ON messages(queue, priority DESC, tag, due, seq) WHERE state = 0;
+CREATE INDEX messages_lanes ON messages(queue, priority, lane, tag) WHERE state = 0 AND lane IS NOT NULL;
 CREATE INDEX messages_delayed ON messages(due, queue) WHERE state = 1;
 CREATE INDEX messages_leased ON messages(lease_until, queue) WHERE state = 2;
 CREATE INDEX messages_dead ON messages(queue, died_at, seq) WHERE state = 3;
@@ -94,21 +98,31 @@ CREATE TABLE members(grp TEXT, member INTEGER, PRIMARY KEY(grp, member)) WITHOUT
 CREATE TABLE meta(name TEXT PRIMARY KEY, value NUMERIC) WITHOUT ROWID;
 """
 
+LANES = """
+ALTER TABLE messages ADD COLUMN lane TEXT;
+ALTER TABLE messages ADD COLUMN weight TEXT;
+ALTER TABLE messages ADD COLUMN tag INTEGER NOT NULL DEFAULT 0;
+DROP INDEX messages_ready;
+CREATE INDEX messages_in_turn ON messages(queue, priority DESC, tag, due, seq) WHERE state = 0;
+CREATE INDEX messages_lanes ON messages(queue, priority, lane, tag) WHERE state = 0 AND lane IS NOT NULL;
+"""
+"""What a file lacks that was created before messages had lanes. A process of that time can go on using the file."""
+
 # One statement, so that tables that another process is creating are seen completely or not at all.
 _MARKS = """
 SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
-    (SELECT count(*) FROM sqlite_master)"""
+    (SELECT count(*) FROM sqlite_master), EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'messages_lanes')"""
 
 Run = Callable[[str], sqlite3.Cursor]
 
 
 def prepare(run: Run, path: str) -> None:
-    """Create the tables in the file at *path*, unless they exist; *run* executes a statement.
+    """Create the tables that the file at *path* lacks; *run* executes a statement.
 
     Raises:
         UnavailableError: The file is another program's database, or a later queuekit's.
     """
-    if _is_current(run, path):
+    if not _missing(run, path):
         return
     # These two only take effect while the file is empty. A send writes seven pages to the log, whatever their size.
     run(f"PRAGMA page_size = {PAGE}")
@@ -116,11 +130,8 @@ def prepare(run: Run, path: str) -> None:
     run("PRAGMA journal_mode = WAL")
     run("BEGIN IMMEDIATE")
     try:
-        if not _is_current(run, path):  # another process may have created them meanwhile
-            for statement in TABLES.split(";\n"):
-                run(statement)
-            run(f"PRAGMA application_id = {APPLICATION}")
-            run(f"PRAGMA user_version = {VERSION}")
+        for statement in _missing(run, path).split(";\n"):  # nothing, if another process was faster
+            run(statement)
         run("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
@@ -128,17 +139,17 @@ def prepare(run: Run, path: str) -> None:
         raise
 
 
-def _is_current(run: Run, path: str) -> bool:
-    """Return whether the tables exist; False for an empty file."""
-    ((application, version, tables),) = run(_MARKS).fetchall()
+def _missing(run: Run, path: str) -> str:
+    """Return the statements that create what the file lacks; empty if it lacks nothing."""
+    ((application, version, tables, has_lanes),) = run(_MARKS).fetchall()
     if application == APPLICATION and version != VERSION:
         raise other_layout(path, found=version, known=VERSION, elsewhere="name another file")
     if application == APPLICATION:
-        return True
+        return "" if has_lanes else LANES
     if tables or application or version:
         raise UnavailableError(
             f"{path} is another program's database",
             fix="Give queuekit a file of its own, e.g. sqlite:///queuekit.db",
             passing=False,
         )
-    return False
+    return f"{TABLES}PRAGMA application_id = {APPLICATION};\nPRAGMA user_version = {VERSION}"

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from queuekit.engines.sqlite.layout import DELAYED, READY
 from queuekit.engines.sqlite.statements import Row, Statements
-from queuekit.envelope import Envelope, Unique
+from queuekit.envelope import Envelope, Lane, Unique
 from queuekit.values import quickly
 
 __all__ = [
@@ -52,16 +52,18 @@ _WIDTH = COLUMNS.count(",") + 1
 _ON_KNOWN_ID = (
     " ON CONFLICT(id, queue) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in COLUMNS.split(", ")[2:])
-    + ", number = 0, crashes = 0, token = NULL, lease_until = NULL, reason = NULL, error = NULL, holder = NULL,"
+    + ", lane = NULL, weight = NULL, tag = 0, number = 0, crashes = 0, token = NULL,"
+    " lease_until = NULL, reason = NULL, error = NULL, holder = NULL,"
     " died_at = NULL WHERE (excluded.generation, excluded.attempt, excluded.hop) > (generation, attempt, hop)"
     " OR (messages.state = 4 AND messages.due <= excluded.sent_at)"
 )
 
 PACKED_ROWS = (
     "json_group_array(CASE WHEN generation + attempt + hop = 0 AND expires IS NULL AND not_before IS NULL"
-    " AND unique_key IS NULL THEN json_array(seq, id, priority, due, length(body), sent_at, number, crashes)"
+    " AND unique_key IS NULL AND lane IS NULL"
+    " THEN json_array(seq, id, priority, due, length(body), sent_at, number, crashes)"
     " ELSE json_array(seq, id, priority, due, length(body), sent_at, number, crashes, generation, attempt, hop,"
-    " not_before, expires, unique_key, unique_until, unique_ttl) END)"
+    " not_before, expires, unique_key, unique_until, unique_ttl, lane, weight, tag) END)"
 )
 PACKED_BODIES = f"CAST(group_concat(CASE WHEN length(body) > {LARGE_BODY} THEN x'' ELSE body END, '') AS BLOB)"
 PACKED = f"{PACKED_ROWS}, {PACKED_BODIES}"
@@ -77,6 +79,7 @@ class MessageRow(NamedTuple):
     sent_at: float
     number: int
     crashes: int
+    tag: int = 0
 
 
 def due_of(envelope: Envelope, now: float) -> float:
@@ -175,17 +178,17 @@ def unpack(
             body = rest[start : start + length]
             start += length
         if len(row) == 8:  # noqa: PLR2004 - columns of the short form
-            envelope = _envelope(id=id, queue=queue, body=body, priority=priority)
+            envelope, tag = _envelope(id=id, queue=queue, body=body, priority=priority), 0
         else:
-            envelope = _full_envelope(row, queue, body)
-        yield MessageRow(seq, due, envelope, sent_at, number, crashes)
+            envelope, tag = _full_envelope(row, queue, body), row[-1]
+        yield MessageRow(seq, due, envelope, sent_at, number, crashes, tag)
     if start != len(rest):
         raise ValueError("a body that is text: its length is not in bytes")
 
 
 def _full_envelope(row: list[Any], queue: str, body: bytes) -> Envelope:
-    generation, attempt, hop, not_before, expires, key, until, ttl = row[8:]
-    if not type(generation) is type(attempt) is type(hop) is int:
+    generation, attempt, hop, not_before, expires, key, until, ttl, lane, weight, tag = row[8:]
+    if not type(generation) is type(attempt) is type(hop) is type(tag) is int:
         raise TypeError("a foreign row")
     return Envelope(
         id=row[1],
@@ -198,6 +201,7 @@ def _full_envelope(row: list[Any], queue: str, body: bytes) -> Envelope:
         generation=generation,
         hop=hop,
         unique=None if key is None else Unique(key=key, until=until, ttl=float(ttl)),
+        lane=None if lane is None else Lane(lane, float(weight)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from queuekit.engines.sqlite.lanes import enter_sent
 from queuekit.engines.sqlite.rows import insert, row_of
 from queuekit.engines.sqlite.statements import Row, Statements
 from queuekit.envelope import Envelope, Unique
@@ -27,9 +28,9 @@ WHERE unique_keys.ends <= ? OR (unique_keys.id = excluded.id AND unique_keys.que
 
 
 def are_plain(envelopes: Sequence[Envelope]) -> bool:
-    """Return whether no envelope has a unique key, so that one statement can insert them all."""
+    """Return whether no envelope has a unique key or a lane, so that one statement can insert them all."""
     for envelope in envelopes:  # noqa: SIM110 - takes half the time of all(), and runs for every message
-        if envelope.unique is not None:
+        if envelope.unique is not None or envelope.lane is not None:
             return False
     return True
 
@@ -51,6 +52,7 @@ def send_all(on: Statements, envelopes: Sequence[Envelope], now: float) -> list[
             rows.append(row_of(envelope, now))
         holders.append(holder)
     insert(on, rows)
+    enter_sent(on, envelopes)
     return holders
 
 

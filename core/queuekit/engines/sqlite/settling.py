@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from queuekit.broker import Ack, Dead, Release, Replace, Settlement
+from queuekit.engines.sqlite.lanes import Entrant, enter
 from queuekit.engines.sqlite.layout import DELAYED, DONE, READY
 from queuekit.engines.sqlite.rows import batches, due_of, exact, insert, plain_text, values
 from queuekit.engines.sqlite.sending import FREE_KEYS
@@ -30,7 +31,7 @@ _ACK = """
 UPDATE messages SET state = 4, body = x'', due = ?, token = NULL, lease_until = NULL
 WHERE seq IN (SELECT value FROM json_each(?))"""
 _RELEASE = """
-UPDATE messages SET state = ?, due = coalesce(?, due), crashes = crashes + ?, token = NULL, lease_until = NULL
+UPDATE messages SET state = ?, due = coalesce(?, due), crashes = crashes + ?, tag = 0, token = NULL, lease_until = NULL
 WHERE seq IN (SELECT value FROM json_each(?))"""
 _MOVE_KEY = "UPDATE unique_keys SET queue = ? WHERE key = ? AND id = ? AND queue = ?"
 
@@ -112,7 +113,7 @@ def _retry_sql(count: int) -> str:
     sets = ", ".join(f"{name} = new.column{place}" for place, name in enumerate(columns, start=2))
     return (
         # OR REPLACE: the same id may have been on the other queue before.
-        f"UPDATE OR REPLACE messages SET {sets}, crashes = 0, token = NULL, lease_until = NULL "
+        f"UPDATE OR REPLACE messages SET {sets}, crashes = 0, tag = 0, token = NULL, lease_until = NULL "
         f"FROM {values(count, len(columns) + 1)} AS new WHERE seq = new.column1"
     )
 
@@ -129,6 +130,8 @@ def _retry(on: Statements, retries: list[tuple[int, Replace]], *, now: float, wi
         )
     for size, parameters in batches(rows):
         on.write(_retry_sql(size), parameters)
+    laned = [(seq, retry.envelope, row[2]) for (seq, retry), row in zip(retries, rows, strict=True)]
+    enter(on, [Entrant(seq, new.queue, new.priority, new.lane, state) for seq, new, state in laned if new.lane])
     for _, retry in retries:
         if retry.envelope.queue != retry.delivery.queue:
             _leave_queue(on, retry, now=now, window=window)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import attrs
 
 from queuekit.engines.sqlite.database import Database
+from queuekit.engines.sqlite.lanes import enter, entrants
 from queuekit.engines.sqlite.waiting import Notifier
 
 __all__ = ["BATCH", "Snapshot", "Upkeep", "promote"]
@@ -28,14 +29,21 @@ _SNAPSHOT = """
 SELECT (SELECT min(due) FROM messages WHERE state = 1), (SELECT min(lease_until) FROM messages WHERE state = 2),
     (SELECT json_group_array(value) FROM json_each(?)
      WHERE EXISTS (SELECT 1 FROM messages WHERE state = 0 AND queue = value))"""
-_WHOSE = "SELECT json_group_array(DISTINCT queue) FROM (SELECT queue FROM messages WHERE {due} LIMIT {batch})"
+_WHOSE = (
+    "SELECT json_group_array(DISTINCT queue), count(lane) FROM (SELECT queue, lane FROM messages WHERE {due}"
+    " LIMIT {batch})"
+)
 _DUE = "state = 1 AND due <= ?"
 _EXPIRED = "state = 2 AND lease_until <= ?"
 _PROMOTE = f"""
 UPDATE messages SET state = 0
 WHERE seq IN (SELECT seq FROM messages WHERE {_DUE} ORDER BY due LIMIT {BATCH})"""
+_DUE_LANES = f"""
+SELECT seq, queue, priority, hex(lane), hex(weight) FROM messages
+WHERE {_DUE} AND lane IS NOT NULL AND seq IN (SELECT seq FROM messages WHERE {_DUE} ORDER BY due LIMIT {BATCH})
+ORDER BY due, seq"""
 _RECLAIM = f"""
-UPDATE messages SET state = 0, crashes = crashes + 1, token = NULL, lease_until = NULL
+UPDATE messages SET state = 0, crashes = crashes + 1, tag = 0, token = NULL, lease_until = NULL
 WHERE seq IN (SELECT seq FROM messages WHERE {_EXPIRED} ORDER BY lease_until LIMIT {BATCH})"""
 
 _ENDED = """
@@ -134,6 +142,16 @@ class Upkeep:
 
 def promote(database: Database, notifier: Notifier, now: float) -> None:
     """Make due delayed messages ready."""
-    queues = json.loads(database.read(_WHOSE.format(due=_DUE, batch=BATCH), (now,))[0][0])
-    if queues and database.write(_PROMOTE, (now,)):
+    ((names, lanes),) = database.read(_WHOSE.format(due=_DUE, batch=BATCH), (now,))
+    queues = json.loads(names)
+    if queues and (_promote_in_turn(database, now) if lanes else database.write(_PROMOTE, (now,))):
         notifier.notify(queues)
+
+
+def _promote_in_turn(database: Database, now: float) -> int:
+    """Make due messages ready, some of which have lanes; return how many."""
+    with database.transaction() as transaction:
+        rows = transaction.read(_DUE_LANES, (now, now))
+        changed = transaction.write(_PROMOTE, (now,))
+        enter(transaction, entrants(rows))
+    return changed

@@ -8,6 +8,7 @@ from queuekit_testing.brokers.commit import CommitTests
 from queuekit_testing.brokers.connections import BrokerConnectionsTests
 from queuekit_testing.brokers.cuts import CutsTests
 from queuekit_testing.brokers.endurance import EnduranceTests
+from queuekit_testing.brokers.lanes import LanesTests
 from queuekit_testing.brokers.leases import LeasesTests
 from queuekit_testing.brokers.model import ModelledTests
 from queuekit_testing.brokers.once import OnceTests
@@ -29,6 +30,7 @@ class BrokerConformance(
     MessageOptionsTests,
     BatchesTests,
     OrderTests,
+    LanesTests,
     LeasesTests,
     PortableLeasesTests,
     RenewalsTests,
