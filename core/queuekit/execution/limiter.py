@@ -91,8 +91,8 @@ class Limiter:
         """Seconds by which the broker's clock is ahead of the monotonic one, as far as known."""
         self._owed: list[tuple[SlotKey, str, Claim]] = []
         """Slots that could not be freed yet."""
-        self.upkeep_key = UPKEEP if self.has_slots else f"{UPKEEP}-removed"
-        """Key of the record without which :meth:`look_after` looks at all slots."""
+        self._next_look = 0.0
+        """Monotonic time of the next :meth:`look_seldom`."""
 
     def apply(self, runs: Sequence[Run]) -> tuple[list[Run], list[Outcome]]:
         """Return the runs that may start now, and the outcomes of those that come back at another time.
@@ -192,13 +192,26 @@ class Limiter:
         return ()
 
     def look_after(self, record: Record | None) -> None:
-        """Move all lines on, unless *record* says that another worker does; called about once a second."""
+        """Move all lines on, unless *record*, that of :data:`UPKEEP`, says that another worker does.
+
+        It is called about once a second where the code has concurrency limits.
+        """
         if self._owed:
             self._free(list(self._owed))
-        if record is not None or not self._backend.capabilities.scan:
-            return
-        ttl = _EVERY if self.has_slots else _SELDOM
-        if self._backend.put([Record(key=self.upkeep_key, ttl=ttl)], condition=Condition.ABSENT)[0]:
+        if record is None:
+            self._look(UPKEEP, ttl=_EVERY)
+
+    def look_seldom(self) -> None:
+        """Move on the lines that limits left behind, about once a minute for all workers; asks for nothing else."""
+        if (now := self._monotonic()) >= self._next_look:
+            self._next_look = now + _SELDOM + _EVERY
+            self._look(f"{UPKEEP}-removed", ttl=_SELDOM)
+
+    def _look(self, key: str, *, ttl: float) -> None:
+        if (
+            self._backend.capabilities.scan
+            and self._backend.put([Record(key=key, ttl=ttl)], condition=Condition.ABSENT)[0]
+        ):
             self.upkeep()
 
     def upkeep(self) -> None:

@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 PATIENCE = 3.0
-"""Seconds to wait for workers, which look every 1.5 seconds."""
+"""Seconds to wait for workers, which look every two seconds."""
 _LOOK = 0.2
 _LONGEST = 500
 """Most characters of the pattern of a task, and of a name and value of an argument or header."""

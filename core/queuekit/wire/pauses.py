@@ -35,7 +35,7 @@ PAUSED = "paused"
 LONGEST_WHY = 500
 """Most characters of the reason of a pause."""
 LONGEST_PAUSES = 64_000
-"""Most bytes of the record of all pauses, which each worker reads every 1.5 seconds."""
+"""Most bytes of the record of all pauses, which each worker reads every two seconds."""
 _FOREVER = 10 * 365 * 86_400.0
 """Seconds for which the record is kept if a pause has no end."""
 _DRAIN_TTL = 86_400.0

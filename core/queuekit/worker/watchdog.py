@@ -34,8 +34,8 @@ _PATIENCE = 1.0
 """Seconds that the start waits for the first presence record to be written."""
 _LOOK = 1.0
 """Seconds between two reads of cancel marks."""
-_IDLE_LOOK = 1.5
-"""Seconds between two reads of the standing records while nothing runs."""
+_IDLE_LOOK = 1.9
+"""Seconds between two reads of the standing records while nothing runs; it is said to take less than two."""
 _QUICK_POLL = 0.1
 """Seconds between two checks while a run with a time limit is in flight and may start at any moment."""
 
@@ -61,6 +61,7 @@ class Watchdog:
         replace: Ends this process for a reason, so that its supervisor starts another; ``None`` without a supervisor.
         answer: Called with requests for stacks: the runs that they are about, by token.
         standing: Records to read along with the marks, also while nothing runs, each with what is called with it.
+        upkeep: Called after each of these reads.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Watchdog:
         replace: Callable[[str], None] | None = None,
         answer: Callable[[Mapping[str, Run]], None] = lambda _: None,
         standing: Mapping[str, Callable[[Record | None], None]] | None = None,
+        upkeep: Callable[[], None] | None = None,
     ) -> None:
         self._runtime = runtime
         self._executor = executor
@@ -95,7 +97,7 @@ class Watchdog:
         self._hand_back = hand_back
         self._replace = replace
         self._answer = answer
-        self._standing = standing or {}
+        self._standing, self._upkeep = standing or {}, upkeep
         self._looked = -math.inf
         self._nap = _IDLE_LOOK if self._standing and runtime.backend is not None else EVERY
         self._stopped = threading.Event()
@@ -254,6 +256,8 @@ class Watchdog:
         for key, mark in marks.items():
             for run in runs.get(key, ()):
                 self._stop_run(run, read_cancellation(mark))
+        if self._upkeep is not None:
+            self._upkeep()
 
     def _stop_run(self, run: Run, wish: Cancellation) -> None:
         """Cancel *run*, whose message has a cancel mark, or kill it."""

@@ -24,7 +24,7 @@ from queuekit.errors import UnavailableError
 from queuekit.events import LeasesLost, MessageDead, WorkerReady, WorkerStopped, WorkerStopping
 from queuekit.execution.announce import announce_claimed, announce_settled
 from queuekit.execution.executor import Executor
-from queuekit.execution.limiter import Limiter
+from queuekit.execution.limiter import UPKEEP, Limiter
 from queuekit.execution.merging import Merger
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.outcome_hooks import OutcomeHooks
@@ -303,6 +303,7 @@ class Worker:
             replace=self._on_replace,
             answer=self._make_reporter().answer,
             standing=self._standing(),
+            upkeep=None if self._lines is None or self._lines.has_slots else self._lines.look_seldom,
         )
 
     def _standing(self) -> dict[str, Callable[[Record | None], None]]:
@@ -315,8 +316,8 @@ class Worker:
             from queuekit.schedules.schedule import CHANGES
 
             standing[CHANGES] = self._scheduler.note_changes
-        if self._lines is not None:
-            standing[self._lines.upkeep_key] = self._lines.look_after
+        if self._lines is not None and self._lines.has_slots:
+            standing[UPKEEP] = self._lines.look_after
         return standing
 
     def _report(self) -> None:

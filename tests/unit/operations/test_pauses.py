@@ -78,7 +78,7 @@ def test_refuses_a_pause_of_nothing(app: Queuekit, given: dict[str, Any], text: 
     ],
 )
 def test_refuses_texts_that_are_too_long(app: Queuekit, given: dict[str, Any], text: str) -> None:
-    """Each worker reads them every 1.5 seconds."""
+    """Each worker reads them every two seconds."""
     with pytest.raises(OptionError, match=text):
         pause(Admin(app), **given)
 

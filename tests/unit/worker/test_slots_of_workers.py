@@ -12,7 +12,7 @@ from queuekit import Cancel, Queuekit, Reject, Retry, Snooze
 from queuekit.client.requirements import require
 from queuekit.clock import VirtualClock
 from queuekit.errors import CapabilityError
-from queuekit.execution.limiter import Limiter
+from queuekit.execution.limiter import UPKEEP, Limiter
 from queuekit.limiting.slot_store import Slots
 from queuekit.limiting.slots import SlotKey
 from queuekit.limits import Concurrency, Rate, arg
@@ -204,12 +204,32 @@ def test_limit_that_left_the_code_lets_all_go() -> None:
     without = make_app(broker=app.config.broker, clock=clock)
     without.task(name="pay")(lambda: None)
 
-    Limiter(without.runtime, without.runtime.need_backend("a test"), without.tasks).look_after(None)
+    Limiter(without.runtime, without.runtime.need_backend("a test"), without.tasks).look_seldom()
 
     assert held(app) == (0, 0)
     assert len(app.runtime.broker.receive(["default"], limit=9, wait=0, lease=30)) == 4
     app.close()
     without.close()
+
+
+def test_worker_without_concurrency_limits_asks_for_them_once_a_minute() -> None:
+    """What it reads every two seconds costs money on some engines, and does not tell about limits."""
+    clock = VirtualClock()
+    app = make_app(clock=clock)
+    app.task(name="pay")(lambda: None)
+    worker = Worker(app)
+    backend = app.runtime.need_backend("a test")
+    wrote = []
+
+    for _ in range(80):
+        worker._watchdog._look()
+        wrote.append(bool(backend.get([f"{UPKEEP}-removed"])))
+        backend.delete([f"{UPKEEP}-removed"])
+        clock.advance(1.0)
+
+    assert UPKEEP not in worker._standing()
+    assert [second for second, one in enumerate(wrote) if one] == [0, 65]
+    app.close()
 
 
 def test_upkeep_leaves_the_lines_of_other_apps_alone() -> None:
