@@ -28,6 +28,7 @@ from queuekit.failure import in_words
 from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_outcome, read_delivery
+from queuekit.worker.frames import FramedSocket
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.recycling import Bounds, Reached, Usage, own_memory
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
@@ -146,8 +147,9 @@ def serve(
     if SIGNAL is not None:  # the other thread takes it, so that it interrupts no call of a body
         signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
     with contextlib.suppress(OSError):  # the worker is gone
-        pipe.send(threading.get_ident())
-        _work(pipe, executor, inbox, idle, _Meter(Bounds.of(app.config.worker, app.runtime.random.random)))
+        frames = FramedSocket(pipe.fileno())
+        frames.send(pickle.dumps(threading.get_ident()))
+        _work(frames, executor, inbox, idle, _Meter(Bounds.of(app.config.worker, app.runtime.random.random)))
     if app.resources is not None:
         app.resources.close(_LONGEST_CLOSE)
     _clean_up()
@@ -169,21 +171,21 @@ class _Meter:
         return self._bounds.reached(Usage(tasks, self._rss))
 
 
-def _work(pipe: Connection, executor: Executor, inbox: Inbox, idle: float | None, meter: _Meter) -> None:
+def _work(frames: FramedSocket, executor: Executor, inbox: Inbox, idle: float | None, meter: _Meter) -> None:
     measured = meter.measured
-    while idle is None or pipe.poll(idle):
+    while idle is None or frames.wait(idle):
         try:
-            delivery = read_delivery(pipe.recv_bytes())
+            delivery = read_delivery(frames.receive())
         except EOFError:  # the worker wants no more, or is gone
             return
         answer = _run(executor, delivery, inbox)
         _flush()
         reached = meter.reached(inbox.count) if measured else None
         if reached is not None:
-            pipe.send_bytes(pickle.dumps(Last(answer, reached)))
+            frames.send(pickle.dumps(Last(answer, reached)))
             return
-        pipe.send_bytes(answer)
-    pipe.send_bytes(pickle.dumps(Idle()))
+        frames.send(answer)
+    frames.send(pickle.dumps(Idle()))
 
 
 def _clean_up() -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import math
+import pickle  # safe: both ends run the same code for the same user
 import select
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from typing import Any
 
 import attrs
@@ -33,6 +34,7 @@ from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_delivery, read_outcome
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
+from queuekit.worker.frames import FramedSocket
 from queuekit.worker.isolated import CancelBody, Idle, Interrupt, Last, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
 from queuekit.worker.limit import GRACE
@@ -317,11 +319,14 @@ class _BodyProcess:
     def __init__(self, process: Forked) -> None:
         self._process = process
         self._pipe = process.pipe
+        self._frames = FramedSocket(process.pipe.fileno())
         self._sending = threading.Lock()
         self._count = 0
         """How many deliveries it was sent."""
         # One for all bodies: `multiprocessing.connection.wait` makes one for each call, as slow as all else.
         self._poll = select.poll()
+        self._status = -1
+        """Descriptor that is readable when it has ended."""
         self._rss = 0
         """Bytes of memory that it occupied when it was last looked at; 0 if that is not known."""
         self._kills = out_of_memory_kills()
@@ -350,9 +355,10 @@ class _BodyProcess:
         """Wait until it has loaded the app; see :meth:`Isolation._spawn`."""
         with contextlib.suppress(EOFError, OSError):
             if wait([self._pipe, self._process.status], _LONGEST_START) and self._pipe.poll():
-                self._thread = self._pipe.recv()
+                self._thread = pickle.loads(self._frames.receive())  # noqa: S301 - a child of this worker wrote it
                 for end in (self._pipe, self._process.status):
                     self._poll.register(end, select.POLLIN)
+                self._status = self._process.status.fileno()
                 return
         self.reap()
         raise EOFError(f"a process for tasks could not load the app: it was {self.exit_reason()}")
@@ -366,13 +372,11 @@ class _BodyProcess:
         now = time.monotonic()
         self._count += 1
         sender = self._hand_over(pack_delivery(run.delivery))
-        try:
-            if not self._await_end(run, now):
+        answer = None
+        with contextlib.suppress(EOFError, OSError):
+            answer = self._await_answer(run, now)
+            if answer is None:
                 return None
-            # After its death, a child that the body left behind may keep the pipe open.
-            answer = self._pipe.recv_bytes() if self._has_news(0.0, of=self._pipe) else None
-        except (EOFError, OSError):
-            answer = None
         if answer is not None:
             return self._read(answer, run.delivery)
         if sender is not None:
@@ -386,40 +390,61 @@ class _BodyProcess:
             _NotBegunError: The process has ended.
         """
         if len(data) > _BUFFERED:
-            return _Sender(self._pipe, data)
+            return _Sender(self._frames, data)
         try:
-            self._pipe.send_bytes(data)
+            self._frames.send(data)
         except OSError as error:
             raise _NotBegunError from error
         return None
 
-    def _has_news(self, seconds: float, *, of: Connection | None = None) -> bool:
-        """Return whether it has answered or died within *seconds*; with *of*, whether that connection says so."""
-        ready = self._poll.poll(seconds * 1_000)
-        return bool(ready) if of is None else any(number == of.fileno() for number, _ in ready)
+    def _await_answer(self, run: Run, since: float) -> bytes | None:
+        """Return its answer; ``None`` if the run is cancelled or too long before the whole of it is there.
 
-    def _await_end(self, run: Run, since: float) -> bool:
-        """Wait for its answer or its death; return false if the run is cancelled or too long before."""
-        told = False
+        Raises:
+            EOFError: It has ended.
+        """
         soft = math.inf if run.timeout is None else since + run.timeout
         hard = soft + GRACE if run.time_limit is None else since + run.time_limit
-        while not self._has_news(_TICK):
-            if run.cancellation is not None:
-                self.cancelled = True
-                run.did = "killed"
-                return False
+        told, look = False, since + _TICK
+        while True:
+            answer = self._news()
+            if answer is not None:
+                return answer
+            now = time.monotonic()
+            if now < look:
+                continue
+            look = now + _TICK
+            if self._ends(run, overran=now >= hard):
+                return None
             if run.context.cancelled and not told:
                 self._send(CancelBody(self._count))
                 told = True
-            now = time.monotonic()
-            if now >= hard:
-                self.overran = True
-                return False
             if now >= soft:
                 soft = math.inf
                 self._send(Interrupt(self._count))
+
+    def _news(self) -> bytes | None:
+        """Wait for at most a tick, and return its answer; ``None`` if that is not, or not completely, there.
+
+        Raises:
+            EOFError: It has ended. A child that the body left behind may keep the pipe open.
+        """
+        ready = self._poll.poll(_TICK * 1_000)
+        if not ready:
+            return None
+        if all(number == self._status for number, _ in ready):
+            raise EOFError
+        return self._frames.read()
+
+    def _ends(self, run: Run, *, overran: bool) -> bool:
+        """Return whether its body must end; look at its memory if not."""
+        if run.cancellation is not None:
+            self.cancelled, run.did = True, "killed"
+        elif overran:
+            self.overran = True
+        else:
             self._rss = resident_bytes(self.pid) or self._rss
-        return True
+        return self.cancelled or self.overran
 
     def kill(self) -> None:
         """Kill it; may be called while another thread waits for it."""
@@ -484,15 +509,15 @@ class _BodyProcess:
 class _Sender:
     """Sends a large delivery, so that the limits of its run hold although a process that is stopped reads nothing."""
 
-    def __init__(self, pipe: Connection, data: bytes) -> None:
-        self._pipe, self._data = pipe, data
+    def __init__(self, frames: FramedSocket, data: bytes) -> None:
+        self._frames, self._data = frames, data
         self._sent = False
         self._thread = threading.Thread(target=self._send, name="queuekit-delivery", daemon=True)
         self._thread.start()
 
     def _send(self) -> None:
         with contextlib.suppress(OSError):
-            self._pipe.send_bytes(self._data)
+            self._frames.send(self._data)
             self._sent = True
 
     def check(self) -> None:

@@ -1,8 +1,10 @@
 """When a suspect asks again, and how an end is told; the processes themselves are at work in tests/integration."""
 
 import os
+import pickle
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from queuekit.broker import Delivery
+from queuekit.broker import Delivery, Release
 from queuekit.envelope import Envelope
 from queuekit.wire.records import read_info
 from queuekit.worker.app_ref import AppRef
+from queuekit.worker.frames import FramedSocket
 from queuekit.worker.isolation import Isolation, _BodyProcess, _NotBegunError, _put_off
 from support.waiting import wait_until
 from support.working import executor_of, make_app, prepared
@@ -69,7 +72,7 @@ def test_a_body_acknowledged_early_does_not_run_again(*, closed: bool, status: s
 )
 def test_tells_in_words_how_a_body_ended(code: int | None, words: str) -> None:
     """For the dead letter's error."""
-    process: Any = SimpleNamespace(code=code, pipe=None)
+    process: Any = SimpleNamespace(code=code, pipe=SimpleNamespace(fileno=lambda: -1))
 
     assert _BodyProcess(process).exit_reason() == words
 
@@ -85,7 +88,7 @@ def deaf() -> Iterator[tuple[_BodyProcess, Connection]]:
             pid=os.getpid(), pipe=here, status=ends.enter_context(Connection(status, writable=False))
         )
         body = _BodyProcess(process)
-        there.send(1)
+        FramedSocket(there.fileno()).send(pickle.dumps(1))
         body.wait_until_ready()
         yield body, there
         there.close()
@@ -100,6 +103,45 @@ def test_limit_holds_where_a_large_delivery_is_not_read(deaf: tuple[_BodyProcess
 
     assert deaf[0].call(prepared(app)) is None
     assert deaf[0].overran
+    app.close()
+
+
+def test_limit_holds_where_an_answer_stops_half_way(deaf: tuple[_BodyProcess, Connection]) -> None:
+    """A process that is stopped while it sends a large outcome is given up at the hard limit."""
+    app = make_app()
+    app.task(name="t", time_limit=0.1)(print)
+    app.tasks["t"].send()
+    os.write(deaf[1].fileno(), struct.pack("=Q", 1_000) + b"half")
+
+    assert deaf[0].call(prepared(app)) is None
+    assert deaf[0].overran
+    app.close()
+
+
+def test_an_answer_that_ends_half_way_is_none(deaf: tuple[_BodyProcess, Connection]) -> None:
+    """The process was killed while it sent it."""
+    app = make_app()
+    app.task(name="t")(print)
+    app.tasks["t"].send()
+    with socket.socket(fileno=os.dup(deaf[1].fileno())) as end:
+        end.sendall(struct.pack("=Q", 1_000) + b"half")
+        end.shutdown(socket.SHUT_WR)
+
+    assert deaf[0].call(prepared(app)) is None
+    app.close()
+
+
+def test_a_body_that_comes_with_the_stop_of_its_worker_goes_back() -> None:
+    """Its process has just ended, and there is no fork server any more: nothing is wrong, and nothing is printed."""
+    app = make_app()
+    app.task(name="t", pool="process")(print)
+    app.tasks["t"].send()
+    isolation = Isolation(app.runtime, executor_of(app), ref=AppRef(target="tasks:app"), worker="w-1", always=True)
+    isolation.close()
+
+    outcome = isolation.call(0, prepared(app))
+
+    assert (outcome.status, outcome.settlement) == ("returned", Release(outcome.delivery))
     app.close()
 
 
