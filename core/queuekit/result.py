@@ -11,6 +11,7 @@ from queuekit.errors import NoBackendError, TaskCancelled, TaskFailed, Unavailab
 from queuekit.ids import check_id
 from queuekit.logs.plaintext import clean
 from queuekit.states import State
+from queuekit.wire.records import UNKNOWN_TASK
 
 if TYPE_CHECKING:
     from queuekit.wire.records import Info
@@ -221,7 +222,8 @@ def unpack(info: Info, source: ResultSource) -> Any:
         raise TaskCancelled(f"{info.task} {info.id} was cancelled")
     text = f"{info.error_type}: {info.error}" if info.error else info.error_type or info.state.lower()
     origin = info.origin or info.id
-    what = f"{info.task} {origin} {_VERBS.get(info.state, 'failed')}: {text}"
+    verb = "was dropped" if info.error_type == UNKNOWN_TASK else _VERBS.get(info.state, "failed")
+    what = f"{info.task} {origin} {verb}: {text}"
     error = TaskFailed(clean(what, lines=True))
     error.task_id, error.error_type, error.traceback = origin, info.error_type, info.traceback
     if info.traceback:

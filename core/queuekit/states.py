@@ -38,7 +38,7 @@ class State(enum.StrEnum):
     CANCELLED = "CANCELLED"
     """Cancelled before it finished."""
     EXPIRED = "EXPIRED"
-    """Not started before ``expires``."""
+    """Not started before ``expires``, or dropped by a worker that does not know the task (``on_unknown="drop"``)."""
     DEAD = "DEAD"
     """Dead-lettered without an outcome of its own: crashed, malformed, unknown task."""
 

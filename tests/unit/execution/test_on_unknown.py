@@ -7,7 +7,7 @@ import pytest
 
 from queuekit import Queuekit, Signature, State, chain
 from queuekit.broker import Place
-from queuekit.errors import OptionError
+from queuekit.errors import OptionError, TaskFailed
 from queuekit.events import MessagesSettled, TaskUnknown
 from queuekit.operations.admin import Admin
 from queuekit.operations.why import collect, reasons
@@ -49,6 +49,8 @@ def test_drops_with_a_record(sender: Queuekit, worker: Queuekit) -> None:
     assert "the task 'warm' is not known to" in info.error
     assert "on_unknown='drop'" in info.error
     assert (why.code, why.text) == ("expired", info.error)
+    with pytest.raises(TaskFailed, match=f"^warm {sent.id} was dropped: UnknownTask: the task 'warm' is not known"):
+        sent.get(timeout=0)
     assert [(event.id, event.dropped) for event in unknown] == [(sent.id, True)]
     assert [one.outcome for event in settled for one in event.messages] == ["expired"]
 
