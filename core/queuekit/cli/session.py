@@ -76,7 +76,9 @@ class Session:
 
     def worker_command(self, queues: Iterable[str]) -> str:
         """Return the command that starts a worker for *queues*."""
-        return self.command(f"worker -q {shlex.quote(','.join(queues))}", without=("worker.queues",))
+        from queuekit.config.settings import queue_list
+
+        return self.command(f"worker -q {shlex.quote(queue_list(queues))}", without=("worker.queues",))
 
     def config(self) -> Config:
         """Return the settings in effect without an app."""

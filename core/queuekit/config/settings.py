@@ -38,6 +38,7 @@ __all__ = [
     "load_config",
     "parse_queues",
     "plugins_of",
+    "queue_list",
 ]
 
 EVERY_QUEUE = "*"
@@ -77,6 +78,11 @@ def parse_queues(value: object) -> dict[str, int]:
     return queues
 
 
+def queue_list(names: Iterable[str]) -> str:
+    """Return text that :func:`parse_queues` reads as *names*; one that has a colon needs its weight."""
+    return ",".join(f"{name}:1" if ":" in name else name for name in names)
+
+
 def _pairs(value: object) -> list[tuple[str, object]]:
     """Return names and weights from a table or a list."""
     if isinstance(value, Mapping):
@@ -95,9 +101,18 @@ def _json(text: str) -> object:
 
 
 def _weighted(item: str) -> tuple[str, object]:
-    """Split ``name:weight``; a colon that is not followed by a number belongs to the name."""
-    name, _, weight = (part.strip() for part in item.rpartition(":"))
-    return (name, weight) if name and weight.isdecimal() else (item, 1)
+    """Split ``name:weight``.
+
+    Raises:
+        ValueError: What follows the last colon is not a weight; it may be the end of a name, or misspelt.
+    """
+    name, colon, weight = (part.strip() for part in item.rpartition(":"))
+    if not colon:
+        return item, 1
+    if not weight.isdecimal():
+        fix = f"; if it belongs to the name, write '{item[:60]}:1'" if weight and is_name(item) else ""
+        raise ValueError(f"{weight[:60]!r} is not a weight, a whole number such as 3, in {item[:60]!r}{fix}")
+    return name, weight
 
 
 def _weight(weight: object) -> int:

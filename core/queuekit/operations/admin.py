@@ -15,7 +15,7 @@ from queuekit.client.codec import Message, decode, outline
 from queuekit.client.requirements import unmet_requirements
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sending
-from queuekit.config.settings import Config
+from queuekit.config.settings import Config, queue_list
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, ConfigError, QueuekitError, UnknownIdError, did_you_mean
 from queuekit.execution.workflow_cancel import cancel_workflow, report_cancelled
@@ -237,7 +237,7 @@ class Admin:
             near = did_you_mean(name, unserved) if name not in declared_queues else ""
             if near:
                 lines.append(f"no task is sent to {name!r}; {near}")
-        return [*lines, f"start one for all of them:  queuekit worker -q {','.join(unserved)}"] if unserved else []
+        return [*lines, f"start one for all of them:  queuekit worker -q {queue_list(unserved)}"] if unserved else []
 
     def unserved(self, queues: Iterable[str], *, own: Iterable[str] = ()) -> list[str]:
         """Return those of *queues* that no live worker serves and that are not in *own*; none without a backend."""
@@ -652,7 +652,7 @@ class Admin:
         if not self._broker.capabilities.counts:
             return [
                 f"no worker serves {name!r}; {', '.join(declared_queues[name][:3])} is sent there. "
-                f"Start one:  queuekit worker -q {name}"
+                f"Start one:  queuekit worker -q {queue_list([name])}"
                 for name in self.unserved(declared_queues)
             ]
         lines = []
@@ -663,7 +663,7 @@ class Admin:
                 whose = (
                     f"{waiting} wait there" if waiting else f"{', '.join(declared_queues[view.name][:3])} is sent there"
                 )
-                lines.append(f"no worker serves {name!r}; {whose}. Start one:  queuekit worker -q {name}")
+                lines.append(f"no worker serves {name!r}; {whose}. Start one:  queuekit worker -q {queue_list([name])}")
         return lines
 
     def _dead_ids(self, queue: str) -> list[str]:

@@ -130,6 +130,7 @@ BAD_USAGE = [
     Mistake("option-without-value", ("worker", "--queues"), 2),
     Mistake("duration-illegal", ("send", "add", "1", "--delay", "soon"), 2),
     Mistake("queues-illegal", ("worker", "-q", "high:0"), 2),
+    Mistake("queues-misspelt", ("worker", "-q", "mail:x"), 2),
     Mistake("set-without-value", ("--set", "broker", "queues"), 2),
     Mistake("timeout-without-wait", ("send", "add", "1", "--timeout", "3s"), 2),
     Mistake("dlq-retry-without-ids", ("dlq", "retry"), 2),
