@@ -80,6 +80,7 @@ __all__ = [
     "UnknownTaskError",
     "bare",
     "did_you_mean",
+    "with_article",
     "without_stop",
 ]
 
@@ -90,6 +91,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``"did you mean 'x'?"`` for the nearest of *known*, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"did you mean {near[0]!r}?" if near else ""
+
+
+def with_article(noun: str) -> str:
+    """Return *noun*, such as the name of a type, after the article that it takes."""
+    low = noun.lower()
+    vowel = low.startswith(("a", "e", "i", "o")) or (low.startswith("un") and not low.startswith("uni"))
+    return f"an {noun}" if vowel else f"a {noun}"
 
 
 def without_stop(text: str) -> str:

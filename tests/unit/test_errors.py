@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from queuekit import errors
-from queuekit.errors import PartialSendError, QueuekitError, TaskFailed, did_you_mean
+from queuekit.errors import PartialSendError, QueuekitError, TaskFailed, did_you_mean, with_article
 
 
 def subclasses(kind: type[QueuekitError]) -> Iterator[type[QueuekitError]]:
@@ -111,3 +111,18 @@ def test_is_caught_as_the_builtin_of_its_meaning(kind: type[QueuekitError], base
 def test_guesses_what_was_meant(word: str, hint: str) -> None:
     """A near miss is answered with the nearest word, anything else with nothing."""
     assert did_you_mean(word, ["add", "multiply"]) == hint
+
+
+@pytest.mark.parametrize(
+    ("noun", "text"),
+    [
+        ("int", "an int"),
+        ("Task", "a Task"),
+        ("Order", "an Order"),
+        ("UUID", "a UUID"),
+        ("UnknownKind", "an UnknownKind"),
+    ],
+)
+def test_gives_a_noun_its_article(noun: str, text: str) -> None:
+    """As it is spoken."""
+    assert with_article(noun) == text

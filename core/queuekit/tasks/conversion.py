@@ -21,6 +21,7 @@ from uuid import UUID
 
 from queuekit.encoding.classes import build, shape_of
 from queuekit.encoding.models import is_model, validate, why
+from queuekit.errors import with_article
 from queuekit.tasks.annotations import Names, annotations_of, evaluated, is_unknown, names_of, parts_of
 
 __all__ = [
@@ -353,7 +354,7 @@ def _enum(kind: Any) -> Convert:
                 except Exception:  # noqa: BLE001, S112 - the Enum's own code may raise anything
                     continue
             known = ", ".join(repr(member.value) for member in list(kind)[:6])
-            raise _reject(path, f"a {kind.__qualname__} ({known})", value)
+            raise _reject(path, f"{with_article(kind.__qualname__)} ({known})", value)
         raise _reject(path, kind.__qualname__, value)
 
     return convert

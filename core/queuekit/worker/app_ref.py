@@ -18,7 +18,7 @@ from typing import Any, TypeGuard
 import attrs
 
 from queuekit.app import Queuekit
-from queuekit.errors import AppError, QueuekitError, did_you_mean
+from queuekit.errors import AppError, QueuekitError, did_you_mean, with_article
 from queuekit.failure import in_words
 
 __all__ = ["AppRef", "find_app", "import_from_here", "is_app"]
@@ -129,8 +129,8 @@ def find_app(target: str) -> Queuekit:
             )
         found = getattr(found, part)
     if not isinstance(found, Queuekit):
-        kind = type(found).__name__
-        raise AppError(f"{target!r} is a {kind}, not a Queuekit app", fix="Name the attribute that holds Queuekit(...)")
+        kind = with_article(type(found).__name__)
+        raise AppError(f"{target!r} is {kind}, not a Queuekit app", fix="Name the attribute that holds Queuekit(...)")
     return found
 
 

@@ -52,4 +52,4 @@ def _server(host: str, url: EngineURL) -> tuple[str, int]:
 
 def _unreadable(url: EngineURL, what: str) -> ConfigError:
     example = f"{url.scheme}://user:password@rabbit1,rabbit2/vhost"
-    return ConfigError(f"a {url.scheme} URL that {what}", where=f'  url = "{url}"', fix=f"Write e.g. {example}")
+    return ConfigError(f"the {url.scheme} URL {what}", where=f'  url = "{url}"', fix=f"Write e.g. {example}")

@@ -64,4 +64,4 @@ def read_target(url: EngineURL, options: SqsOptions | DynamoOptions) -> Target:
 
 
 def _unreadable(url: EngineURL, what: str, example: str) -> ConfigError:
-    return ConfigError(f"a {url.scheme} URL that {what}", where=f'  url = "{url}"', fix=f"Write e.g. {example}")
+    return ConfigError(f"the {url.scheme} URL {what}", where=f'  url = "{url}"', fix=f"Write e.g. {example}")
