@@ -129,6 +129,41 @@ def test_stranger_changes_nothing(house: House) -> None:
     assert is_kept(house)
 
 
+def test_logout_ends_the_session(fresh: House, caplog: pytest.LogCaptureFixture) -> None:
+    """The cookie opens nothing any more, not even a copy of it; the log names a new token, which opens once."""
+    owner, copied = fresh.owner, dict(fresh.owner.cookies)
+    other = fresh.stranger()
+
+    page = owner.post("/logout")
+    other.cookies = copied
+    (token,) = re.findall(r"/login\?token=(\S+)", caplog.text)
+    closed = (other.get("/").status, other.get("/events").status)
+    opened = owner.ask("POST", "/login", fields={"token": token}, headers={"origin": owner.origin})
+
+    assert page.words.endswith("Open the dashboard")
+    assert closed == (403, 403)
+    assert (opened.status, owner.get("/").status) == (303, 200)
+
+
+@pytest.mark.parametrize("csrf", ["", "0" * 64])
+def test_logout_needs_the_token_of_forms(house: House, csrf: str) -> None:
+    """Another site cannot log anybody out."""
+    answer = house.owner.ask("POST", "/logout", fields={"csrf": csrf}, headers={"origin": house.owner.origin})
+
+    assert answer.status == 403
+    assert house.owner.get("/").status == 200
+
+
+def test_move_needs_the_token_of_forms(house: House) -> None:
+    """As each action does."""
+    fields = {"csrf": "0" * 64, "name": "default", "to": "other"}
+
+    answer = house.owner.ask("POST", "/queue/move", fields=fields, headers={"origin": house.owner.origin})
+
+    assert answer.status == 403
+    assert is_kept(house)
+
+
 def test_token_opens_once(house: House) -> None:
     """A token that was used, e.g. by a reader of the terminal's history, opens nothing."""
     stranger = house.stranger()

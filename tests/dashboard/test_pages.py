@@ -117,6 +117,36 @@ def test_queue_is_purged_only_if_that_is_sure(app: Queuekit) -> None:
     assert "Messages deleted: 1." in done.words
 
 
+def test_queue_is_moved_in_the_background(app: Queuekit) -> None:
+    """What waits goes to another queue; the page shows how far it is, and the action is recorded with who did it."""
+    ids = [sent(app, "add", number) for number in range(30)]
+    browser, form = browser_on(app), {"page": "/queue?name=default", "name": "default"}
+
+    nowhere = browser.post("/queue/move", to="", **form)
+    itself = browser.post("/queue/move", to="default", **form)
+    begun = browser.post("/queue/move", to="other", rate="1000/s", **form)
+    wait_until(lambda: counts(app, queue="other") == {"ready": 30}, "all moved")
+    wait_until(lambda: "30 of 30, done" in browser.get("/queue?name=default").words, "its end on the page")
+
+    assert (nowhere.status, itself.status) == (400, 400)
+    assert "The move of default to other has begun" in begun.words
+    (action,) = Admin(app).actions()
+    assert (action.what, action.by, action.on, action.count) == ("move", "ann", "default to other", 30)
+    assert set(action.ids) == set(ids)
+
+
+def test_reader_gets_no_form_to_move(app: Queuekit) -> None:
+    """Nor may the reader send one."""
+    sent(app, "add", 1, 2)
+    reader = browser_on(app, role="read")
+
+    answer = reader.post("/queue/move", page="/queue?name=default", name="default", to="other")
+
+    assert "/queue/move" not in reader.get("/queue?name=default").text
+    assert answer.status == 403
+    assert counts(app) == {"ready": 1}
+
+
 def test_message_shows_what_happened_and_why_it_waits(app: Queuekit) -> None:
     """A waiting message has its arguments by name, its timeline, and the answer of ``why``."""
     id = sent(app, "add", 17, 4)

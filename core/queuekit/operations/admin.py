@@ -162,12 +162,16 @@ class Admin:
                 names.update(self._broker.queues())
         return sorted(names)
 
+    def strays(self) -> list[str]:
+        """Return the queues to which the service itself has moved messages; see :meth:`Broker.strays`."""
+        with self.in_time():
+            return self._broker.strays()
+
     def queues(self) -> list[QueueView]:
         """Return the counts and workers of all queues."""
         workers = self.workers()
         served = {queue for worker in workers or () for queue in worker.queues}
-        with self.in_time():
-            names = sorted({*self.queue_names(), *served, *self._broker.strays()})
+        names = sorted({*self.queue_names(), *served, *self.strays()})
         with self.in_time():
             counts = self._broker.counts(names)
         return [_queue_view(name, counts.get(name, QueueCounts()), workers) for name in names]

@@ -61,7 +61,8 @@ def move(
         raise OptionError(f"the messages are on {queue!r} already", fix="Name another queue")
     counts = admin.counts_of(queue) if admin.reports(Place.READY) else None  # SQS counts roughly
     left = min(sys.maxsize if most is None else most, sys.maxsize if counts is None else counts.ready)
-    size, first = _FIRST if rate is None else max(1, min(_FIRST, int(rate))), dict[str, Envelope]()
+    step = _STEP if rate is None else max(1, min(_STEP, int(rate)))
+    size, first = min(_FIRST, step), dict[str, Envelope]()
     for number in itertools.count():
         found = _claim(admin, queue, min(size, left)) if left > 0 else []
         if not found:
@@ -73,10 +74,9 @@ def move(
             _reject(admin, _reported(admin, queue, list(first)))
         yield from (one.id for one in moved)
         left -= len(found)
+        size = alike([len(one.envelope.body) for one in found], most=step)
         if rate is not None and left > 0:
             sleep(len(found) / rate)
-        elif rate is None:
-            size = alike([len(one.envelope.body) for one in found], most=_STEP)
 
 
 def _claim(admin: Admin, queue: str, limit: int) -> list[Delivery]:

@@ -146,6 +146,13 @@ class Sessions:
             self._open[id] = None
             return id
 
+    def close(self, request: Request) -> str:
+        """End the session of *request*, and return the new token that opens the next one."""
+        with self._lock:
+            self._open.pop(request.cookies.get(cookie_name(request), ""), None)
+            self.token = self.token or secrets.token_urlsafe(24)
+            return self.token
+
 
 def cookie_name(request: Request) -> str:
     """Return the name of the cookie of a session; browsers keep those of all ports of a machine together."""

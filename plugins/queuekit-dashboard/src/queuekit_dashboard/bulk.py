@@ -1,4 +1,4 @@
-"""Retry or delete many dead letters in the background, at a bounded rate."""
+"""Change many messages in the background, at a bounded rate: retry or delete dead letters, move what waits."""
 
 from __future__ import annotations
 
@@ -15,23 +15,31 @@ from queuekit.ids import new_id
 from queuekit.operations.admin import Admin
 from queuekit.operations.dead_letters import fingerprint, in_steps, walk
 from queuekit.operations.filters import Filter
+from queuekit.operations.moves import move
 
-__all__ = ["Bulk", "BulkActions"]
+__all__ = ["Bulk", "BulkAction", "BulkActions", "BulkTarget", "MoveTarget"]
 
 _MOST = 4
 """Most of them at a time."""
 _KEPT = 20
 """Ended ones that are still shown."""
+_FAST = 10_000.0
+"""Messages per second of a move without a rate: it can be stopped between its steps."""
+_COMMANDS = {"retry": "dlq retry", "drop": "dlq drop", "move": "move"}
+"""What an action is called in the log of actions."""
+
+
+BulkAction = Literal["retry", "drop", "move"]
 
 
 @attrs.define(kw_only=True, eq=False)
 class Bulk:
-    """A change of many dead letters, and how far it is."""
+    """A change of many messages, and how far it is."""
 
     id: str
-    what: Literal["retry", "drop"]
+    what: BulkAction
     on: str
-    """Which dead letters, in words."""
+    """Which messages, in words."""
     by: str
     rate: float | None
     """Most messages per second; ``None`` for no limit."""
@@ -65,6 +73,17 @@ class BulkTarget:
                 yield stored.envelope.queue, queued.id
 
 
+@attrs.frozen(kw_only=True)
+class MoveTarget:
+    """What waits in *queue*, and goes to the queue *to*; ``None``: each to the queue that it was sent to."""
+
+    queue: str
+    to: str | None
+
+    def __str__(self) -> str:
+        return f"{self.queue} to {self.to or 'their own queues'}"
+
+
 class _Stopped(Exception):
     """An operator stops it."""
 
@@ -72,7 +91,7 @@ class _Stopped(Exception):
 class BulkActions:
     """The changes that run or ran in this process.
 
-    What it has not come to when the process ends are dead letters as before, so it can be begun again.
+    What it has not come to when the process ends is where it was, so it can be begun again.
 
     Args:
         admin: The operator's interface to the app.
@@ -89,8 +108,8 @@ class BulkActions:
         with self._lock:
             return self._all[::-1]
 
-    def begin(self, what: Literal["retry", "drop"], choice: BulkTarget, *, by: str, rate: float | None) -> Bulk:
-        """Begin to change the dead letters of *choice*.
+    def begin(self, what: BulkAction, choice: BulkTarget | MoveTarget, *, by: str, rate: float | None) -> Bulk:
+        """Begin to change the messages of *choice*.
 
         Raises:
             OptionError: Too many run already, or the same one does.
@@ -122,36 +141,46 @@ class BulkActions:
         for thread in list(self._threads.values()):
             thread.join()
 
-    def _run(self, bulk: Bulk, choice: BulkTarget) -> None:
+    def _run(self, bulk: Bulk, choice: BulkTarget | MoveTarget) -> None:
         try:
             bulk.state = self._steps(bulk, choice)
         except QueuekitError as error:
             bulk.state, bulk.error = "failed", error.what
         except Exception as error:
             bulk.state, bulk.error = "failed", type(error).__name__
-            logging.getLogger("queuekit.dashboard").exception("a change of many dead letters failed")
+            logging.getLogger("queuekit.dashboard").exception("a change of many messages failed")
         finally:
             self._threads.pop(bulk.id, None)
 
-    def _steps(self, bulk: Bulk, choice: BulkTarget) -> Literal["done", "stopped"]:
-        admin, found = self._admin, dict[str, list[str]]()
-        for queue, id in choice.ids(admin):
-            found.setdefault(queue, []).append(id)
-            if bulk.stopping.is_set():
-                return "stopped"
-        chosen = {queue: ids[::-1] for queue, ids in found.items()}
-        bulk.chosen = sum(map(len, chosen.values()))
-        change: Callable[[str, Sequence[str]], list[str]] = admin.replay if bulk.what == "retry" else admin.drop
-        changed: list[str] = []
+    def _steps(self, bulk: Bulk, choice: BulkTarget | MoveTarget) -> Literal["done", "stopped"]:
+        admin, changed = self._admin, list[str]()
         try:
             with contextlib.suppress(_Stopped):
-                for id in in_steps(change, chosen, rate=bulk.rate, sleep=_pausing(bulk)):
+                for id in self._changes(bulk, choice):
                     changed.append(id)
                     bulk.done = len(changed)
         finally:
             if changed:
-                admin.acted(f"dlq {bulk.what}", by=bulk.by, on=bulk.on, ids=changed)
+                admin.acted(_COMMANDS[bulk.what], by=bulk.by, on=bulk.on, ids=changed)
         return "stopped" if bulk.stopping.is_set() else "done"
+
+    def _changes(self, bulk: Bulk, choice: BulkTarget | MoveTarget) -> Iterator[str]:
+        """Yield the ids of what changes."""
+        admin = self._admin
+        if isinstance(choice, MoveTarget):
+            counts = admin.counts_of(choice.queue)
+            bulk.chosen = None if counts is None else counts.ready
+            yield from move(admin, choice.queue, choice.to, rate=bulk.rate or _FAST, sleep=_pausing(bulk))
+            return
+        found: dict[str, list[str]] = {}
+        for queue, id in choice.ids(admin):
+            found.setdefault(queue, []).append(id)
+            if bulk.stopping.is_set():
+                raise _Stopped
+        chosen = {queue: ids[::-1] for queue, ids in found.items()}
+        bulk.chosen = sum(map(len, chosen.values()))
+        change: Callable[[str, Sequence[str]], list[str]] = admin.replay if bulk.what == "retry" else admin.drop
+        yield from in_steps(change, chosen, rate=bulk.rate, sleep=_pausing(bulk))
 
 
 def _pausing(bulk: Bulk) -> Callable[[float], None]:

@@ -27,6 +27,8 @@ class Site:
     admin: Admin
     figures: Figures
     bulk: BulkActions
+    sessions: bool = False
+    """Whether a one-time token opens it, so that visitors can log out."""
 
 
 @attrs.frozen(kw_only=True)

@@ -51,6 +51,7 @@ _STREAM = 10.0
 the dashboard wait for it when they stop."""
 _MOST_STREAMS = 100
 _MOMENT = 0.15
+_NOT_OURS = "this form is too old, or not ours: go back, load its page again\n"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -85,7 +86,13 @@ def make(
         moment: Seconds that a page waits for new figures, if there are some of before.
     """
     admin = Admin(app)
-    site = Site(app=app, admin=admin, figures=Figures(admin, moment=moment), bulk=BulkActions(admin))
+    site = Site(
+        app=app,
+        admin=admin,
+        figures=Figures(admin, moment=moment),
+        bulk=BulkActions(admin),
+        sessions=isinstance(access, Sessions),
+    )
     streams: set[asyncio.Event] = set()
     routes = [
         *(Route(path, _page(site, function, live), methods=["GET"]) for path, function in PAGES.items()),
@@ -95,6 +102,7 @@ def make(
     ]
     if isinstance(access, Sessions):
         routes.append(Route("/login", _login(access), methods=["GET", "POST"]))
+        routes.append(Route("/logout", _logout(access), methods=["POST"]))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -122,15 +130,20 @@ def _action(site: Site, action: Action, live: Live) -> Endpoint:
         form = await _form(request)
         if form is None:
             return PlainTextResponse("this form cannot be read, or is too large\n", 413)
-        token = form.get(CSRF, [""])[0]
-        if not compare_digest(token.encode(), csrf_token(visit_of(request).seed).encode()):
-            return PlainTextResponse("this form is too old, or not ours: go back, load its page again\n", 403)
+        if not _is_ours(form, request):
+            return PlainTextResponse(_NOT_OURS, 403)
         call = _call(site, request, form)
         answer = await run_in_threadpool(_answer, action, call, request, live)
         site.figures.forget()
         return answer
 
     return act
+
+
+def _is_ours(form: Mapping[str, Sequence[str]], request: Request) -> bool:
+    """Return whether a form has the token of our pages."""
+    token = next(iter(form.get(CSRF, ())), "")
+    return compare_digest(token.encode(), csrf_token(visit_of(request).seed).encode())
 
 
 def _call(site: Site, request: Request, form: Mapping[str, Sequence[str]]) -> PageRequest:
@@ -189,6 +202,7 @@ def _shown(answer: HtmlPage, call: PageRequest, request: Request, live: Live) ->
         "path": request.url.path.removeprefix(root),
         "visit": visit,
         "by": call.by,
+        "sessions": call.site.sessions,
         "listed": LISTED,
         "said": said,
         "csrf": csrf_token(visit.seed),
@@ -238,6 +252,22 @@ def _login(sessions: Sessions) -> Endpoint:
         return response
 
     return login
+
+
+def _logout(sessions: Sessions) -> Endpoint:
+    async def logout(request: Request) -> Response:
+        form = await _form(request)
+        if form is None or not _is_ours(form, request):
+            return PlainTextResponse(_NOT_OURS, 403)
+        root = _root(request)
+        _LOG.warning(
+            "%s has logged out; open the dashboard again at %s/login?token=%s", person(), root, sessions.close(request)
+        )
+        response = RedirectResponse(f"{root}/login", 303)
+        response.delete_cookie(cookie_name(request), path=root or "/")
+        return response
+
+    return logout
 
 
 def _events(site: Site, stream: float, open_streams: set[asyncio.Event]) -> Endpoint:

@@ -40,6 +40,7 @@ ACTIONS: Mapping[str, Action] = {
     "/queue/pause": queue.pause_it,
     "/queue/resume": queue.resume_it,
     "/queue/purge": queue.purge_it,
+    "/queue/move": queue.move_it,
     "/message/cancel": message.cancel_it,
     "/message/retry": message.retry_it,
     "/message/drop": message.drop_it,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from queuekit.errors import OptionError
 from queuekit.ids import check_name
 from queuekit.operations.admin import QueuedMessage
-from queuekit.operations.dead_letters import grouped, parse_rate, walk
+from queuekit.operations.dead_letters import grouped, walk
 from queuekit.operations.filters import Filter
 from queuekit_dashboard.bulk import BulkTarget
 from queuekit_dashboard.calls import Go, HtmlPage, PageRequest, link
-from queuekit_dashboard.pages.queue import filter_of
+from queuekit_dashboard.pages.queue import filter_of, rate_of_form
 
 __all__ = ["drop_all", "retry_all", "show", "stop"]
 
@@ -37,7 +36,7 @@ def show(call: PageRequest) -> HtmlPage:
             "queue": queue,
             "filter": text,
             "queues": list(counts),
-            "bulks": call.site.bulk.all(),
+            "bulks": [bulk for bulk in call.site.bulk.all() if bulk.what != "move"],
             "rate": _RATE,
         },
     )
@@ -45,12 +44,7 @@ def show(call: PageRequest) -> HtmlPage:
 
 def retry_all(call: PageRequest) -> Go:
     """Begin to put the dead letters of a group back on their queues."""
-    text = call.given("rate")
-    try:
-        rate = parse_rate(text) if text else None
-    except ValueError as error:
-        raise OptionError(str(error), fix="Go back and change it") from None
-    return _begin(call, "retry", rate)
+    return _begin(call, "retry", rate_of_form(call))
 
 
 def drop_all(call: PageRequest) -> Go:
@@ -60,9 +54,10 @@ def drop_all(call: PageRequest) -> Go:
 
 
 def stop(call: PageRequest) -> Go:
-    """Stop what changes many dead letters."""
+    """Stop what changes many messages."""
     call.site.bulk.stop(call.need("id"))
-    return Go("/dead", "It stops after its present step.")
+    name = call.given("name")
+    return Go(link("/queue", name=name) if name else "/dead", "It stops after its present step.")
 
 
 def _begin(call: PageRequest, what: Literal["retry", "drop"], rate: float | None) -> Go:

@@ -1,4 +1,4 @@
-"""One queue: its figures, its messages by state, and pause, resume and purge."""
+"""One queue: its figures, its messages by state, and pause, resume, purge and move."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from queuekit import durations
 from queuekit.broker import Place, QueueCounts
 from queuekit.errors import OptionError, QueuekitError
 from queuekit.ids import check_name
+from queuekit.operations.dead_letters import parse_rate
 from queuekit.operations.filters import Filter, parse_filter
 from queuekit.operations.listing import Listing, list_messages
 from queuekit.operations.pauses import pause, resume
+from queuekit_dashboard.bulk import MoveTarget
 from queuekit_dashboard.calls import Go, HtmlPage, PageRequest, link
 from queuekit_dashboard.figures import rate_of
 
-__all__ = ["filter_of", "pause_it", "purge_it", "resume_it", "show"]
+__all__ = ["filter_of", "move_it", "pause_it", "purge_it", "rate_of_form", "resume_it", "show"]
 
 _SHOWN = 50
 """Messages on a page."""
@@ -51,6 +53,8 @@ def show(call: PageRequest) -> HtmlPage:
             "problem": problem,
             "filter": text,
             "cursor": cursor,
+            "bulks": [bulk for bulk in call.site.bulk.all() if bulk.what == "move"],
+            "others": [view.name for view in sample.queues if view.name != name],
         },
     )
 
@@ -76,6 +80,31 @@ def purge_it(call: PageRequest) -> Go:
     count = call.admin.purge(name, place)
     call.admin.acted(f"purge --place {place.value}", by=call.by, on=name, count=count)
     return Go(link("/queue", name=name, place=place.value), f"Messages deleted: {count:,}.")
+
+
+def move_it(call: PageRequest) -> Go:
+    """Begin to move what waits in a queue to another one."""
+    name, to = check_name(call.need("name"), what="queue"), call.given("to")
+    if to == name:
+        raise OptionError(f"the messages are on {name!r} already", fix="Go back and name another queue")
+    if not to and name not in call.admin.strays():
+        raise OptionError("the form has no queue to move to", fix="Go back and fill it")
+    target = MoveTarget(queue=name, to=check_name(to, what="queue") if to else None)
+    bulk = call.site.bulk.begin("move", target, by=call.by, rate=rate_of_form(call))
+    return Go(link("/queue", name=name), f"The move of {bulk.on} has begun; its progress is shown here.")
+
+
+def rate_of_form(call: PageRequest) -> float | None:
+    """Return the rate that a form asks for; ``None`` for no limit.
+
+    Raises:
+        OptionError: It cannot be read.
+    """
+    text = call.given("rate")
+    try:
+        return parse_rate(text) if text else None
+    except ValueError as error:
+        raise OptionError(str(error), fix="Go back and change it") from None
 
 
 def filter_of(text: str) -> Filter:
