@@ -138,7 +138,7 @@ def size_of(packages: Path) -> int:
 
 @pytest.mark.full
 @pytest.mark.network
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.usefixtures("_index")
 def test_readme_command_installs_little_and_runs(clone: Path, bare: dict[str, str]) -> None:
     """In a fresh environment the README's command to install works, and brings three small distributions."""

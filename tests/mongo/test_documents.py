@@ -1,6 +1,7 @@
 """Documents as people see them, and documents that nobody of ours wrote."""
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import bson
@@ -277,6 +278,22 @@ def test_a_lone_server_commits_in_order(connect: Any, queue: str) -> None:
     assert list(backend.get([record.key])) == [record.key]
     assert [one.id for one in broker.receive([queue], limit=9, wait=PATIENCE, lease=LEASE)] == [second.id]
     backend.close()
+
+
+@pytest.mark.parametrize("verb", ["extend", "settle", "commit"])
+def test_any_verb_may_be_the_first_call_to_a_lone_server(connect: Any, queue: str, verb: str) -> None:
+    """A supervisor claims nothing, so its first call renews leases, before it knows of transactions."""
+    url, prefix = f"mongodb://{shared_lone().address}/jobs", unique_name("t")
+    worker, supervisor = connect(url, prefix=prefix), connect(url, prefix=prefix)
+    worker.send([Envelope(id=new_id(), queue=queue, body=b"")])
+    (held,) = worker.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)
+    calls: dict[str, Callable[[], list[Any]]] = {
+        "extend": lambda: supervisor.extend([held.lease], lease=LEASE),
+        "settle": lambda: supervisor.settle([Ack(held)]),
+        "commit": lambda: supervisor.commit([CommitItem(settlement=Ack(held))]),
+    }
+
+    assert calls[verb]() == [True] * (verb == "commit")
 
 
 def test_check_names_a_missing_index(broker: MongoBroker) -> None:

@@ -189,8 +189,7 @@ class MongoBroker(Broker):
         self.check_sizes(envelopes)
         with self._engine.calls():
             sending.register(self._engine, {envelope.queue for envelope in envelopes}, self._known)
-            self._engine.messages  # noqa: B018 - connects, which shows whether there are transactions
-            if not self._engine.has_transactions:
+            if not self._engine.transacts():
                 return committing.in_order(self._engine, items)
             return committing.commit(self._engine, items)
 

@@ -103,6 +103,11 @@ class Engine:
         """Whether the deployment has transactions; before the first connection, this is assumed."""
         return self.options.transactions and self._is_replicated()
 
+    def transacts(self) -> bool:
+        """Return whether the deployment has transactions; connect first, since nothing else shows it."""
+        self._opened()
+        return self.has_transactions
+
     @property
     def has_streams(self) -> bool:
         """Whether change streams can be used. A stream holds a connection, so the pool must allow another."""
@@ -299,8 +304,7 @@ class Engine:
 
     def session_id(self) -> object:
         """Return the session id that this process's claims name; ``None`` without transactions."""
-        self._opened()
-        if not self.has_transactions:
+        if not self.transacts():
             return None
         if self._session_id is None:
             with self._session_lock:

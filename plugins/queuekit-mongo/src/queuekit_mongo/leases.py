@@ -154,7 +154,7 @@ def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lea
     transaction fails at once. So the batch is halved until each locked message is alone. It is being settled, and does
     not need its lease extended.
     """
-    if not engine.has_transactions:
+    if not engine.transacts():
         return _extend(engine, leases, lease, None)
     try:
         return engine.in_one_transaction(lambda session: _extend(engine, leases, lease, session))
