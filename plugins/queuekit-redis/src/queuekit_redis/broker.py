@@ -106,7 +106,7 @@ class RedisBroker(Broker):
         if not envelopes:
             return []
         self.check_sizes(envelopes)
-        if len(envelopes) == 1 and envelopes[0].unique is None and self._send_one(envelopes[0]):
+        if len(envelopes) == 1 and envelopes[0].unique is envelopes[0].lane is None and self._send_one(envelopes[0]):
             return [envelopes[0].id]
         return self._send_all(envelopes)
 

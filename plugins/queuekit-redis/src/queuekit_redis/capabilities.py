@@ -21,7 +21,7 @@ SCHEMES = ("redis", "rediss", "redis+unix", "redis+sentinel")
 """Schemes of one server, or of one primary at a time."""
 CLUSTER_SCHEMES = ("redis+cluster",)
 
-CAPABILITIES = Capabilities(commit=True)
+CAPABILITIES = Capabilities(commit=True, lanes=True)
 CLUSTER_CAPABILITIES = attrs.evolve(CAPABILITIES, commit=False)
 """On a Cluster, a step accesses one slot only, so it cannot write records and messages together."""
 LIMITS = Limits(lease_granularity=0.002)

@@ -180,13 +180,13 @@ def _plain_sends(keys: Keys, way: _Way, items: Sequence[CommitItem]) -> RedisCal
 
 
 def quick_send(items: Sequence[CommitItem], keys: Keys) -> RedisCall | None:
-    """Return the call that sends a single message without unique key, with its record if any; ``None`` for others."""
+    """Return the call that sends a single message without unique key and lane, and its record; ``None`` for others."""
     if len(items) != 1:
         return None
     (item,) = items
     if item.settlement is not None or item.joins or len(item.records) > 1:
         return None
-    if len(item.sends) != 1 or item.sends[0].unique is not None:
+    if len(item.sends) != 1 or item.sends[0].unique is not None or item.sends[0].lane is not None:
         return None
     (envelope,) = item.sends
     if not item.records:

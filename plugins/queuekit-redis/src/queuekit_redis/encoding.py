@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from queuekit.backend import Record
 from queuekit.broker import Delivery, Place, Stored
-from queuekit.envelope import Envelope, Unique
+from queuekit.envelope import Envelope, Lane, Unique
 from queuekit.errors import TooLargeError
 from queuekit.values import quickly
 
@@ -32,7 +32,8 @@ _STEP = struct.Struct("<III")
 _PAIR = struct.Struct("<dd")
 _DOUBLE = struct.Struct("<d")
 _UNIQUE = struct.Struct("<BdH")
-_HAS_EXPIRES, _HAS_NOT_BEFORE, _HAS_UNIQUE = 1, 2, 4
+_LANE = struct.Struct("<dH")
+_HAS_EXPIRES, _HAS_NOT_BEFORE, _HAS_UNIQUE, _HAS_LANE = 1, 2, 4, 8
 _UNTIL: tuple[Literal["start", "done", "ttl"], ...] = ("start", "done", "ttl")
 
 _RECORD = struct.Struct("<dB")
@@ -61,7 +62,7 @@ def micros(seconds: float) -> float:
 
 def pack_envelope(envelope: Envelope) -> bytes:
     """Return the stored bytes of *envelope*, without its id and queue."""
-    if envelope.expires is None and envelope.not_before is None and envelope.unique is None:
+    if envelope.expires is envelope.not_before is envelope.unique is envelope.lane is None:
         head = _HEADER.pack(envelope.priority, 0, envelope.generation, envelope.attempt, envelope.hop)
         return head + envelope.body
     flags, extras = 0, b""
@@ -77,6 +78,9 @@ def pack_envelope(envelope: Envelope) -> bytes:
             raise TooLargeError(f"the unique key of message {envelope.id} has {size}")
         flags |= _HAS_UNIQUE
         extras += _UNIQUE.pack(_UNTIL.index(unique.until), unique.ttl, len(key)) + key
+    if envelope.lane is not None:
+        name = envelope.lane.key.encode()
+        flags, extras = flags | _HAS_LANE, extras + _LANE.pack(envelope.lane.weight, len(name)) + name
     head = _HEADER.pack(envelope.priority, flags, envelope.generation, envelope.attempt, envelope.hop)
     return head + extras + envelope.body
 
@@ -150,6 +154,11 @@ def _read_extras(value: bytes, flags: int) -> tuple[dict[str, Any], int]:
         until, ttl, length = _UNIQUE.unpack_from(value, at)
         at += _UNIQUE.size
         fields["unique"] = Unique(key=value[at : at + length].decode(), until=_UNTIL[until], ttl=ttl)
+        at += length
+    if flags & _HAS_LANE:
+        weight, length = _LANE.unpack_from(value, at)
+        at += _LANE.size
+        fields["lane"] = Lane(value[at : at + length].decode(), weight)
         at += length
     return fields, at
 

@@ -9,6 +9,8 @@
 ``<prefix>:{<queue>}:dead``       sorted set of ids, by time of death
 ``<prefix>:{<queue>}:graves``     hash: id to reason, holder and error
 ``<prefix>:{<queue>}:gone``       list: ids to forget, and when
+``<prefix>:{<queue>}:lanes``      sorted set of priority and lane, by the tag of the lane's last message
+``<prefix>:{<queue>}:turns``      hash: priority to the time of all lanes
 ``<prefix>:{<queue>}:clock``      the latest position in the queue
 ``<prefix>:{<queue>}:bell``       list of at most one entry: notifies a waiting worker
 ``<prefix>:{<queue>}:wake:<n>``   list of one entry, short-lived: wakes a single worker that must stop

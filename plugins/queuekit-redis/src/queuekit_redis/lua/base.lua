@@ -2,7 +2,8 @@
 -- Times are microseconds of the server's clock.
 --
 -- A message is a field of <queue>:messages: "M", the time at which it was sent, and what the client packed:
---   priority, flags, generation, attempt, hop, [expires], [not_before], [until, ttl, length, unique key], body
+--   priority, flags, generation, attempt, hop, [expires], [not_before], [until, ttl, length, unique key],
+--   [weight, length, lane], body
 -- or, when it has left, a tombstone: "T", the time until which its id is remembered, the nonce of the call that settled
 -- it, and generation, attempt and hop unless all are 0.
 -- Four sorted sets hold its place; <queue>:claims holds its holder and the number of its claims.
@@ -37,7 +38,7 @@ local function queue(base)
     q = {
       base = base, messages = base .. ':messages', claims = base .. ':claims', ready = base .. ':ready',
       delayed = base .. ':delayed', leased = base .. ':leased', dead = base .. ':dead', death_records = base .. ':graves',
-      gone = base .. ':gone', clock = base .. ':clock', notifier = base .. ':bell',
+      gone = base .. ':gone', lanes = base .. ':lanes', turns = base .. ':turns', clock = base .. ':clock', notifier = base .. ':bell',
     }
     queues[base] = q
   end

@@ -44,6 +44,7 @@ local function hand_out(q, taken, again, popped, fresh)
       claims[kept - 1], claims[kept] = id, pack(CLAIM, number + 1, crashes, popped[at * 2]) .. token .. count
       leases[kept - 1], leases[kept] = ends, id
       keys[kept / 2] = marks .. id
+      if byte(value, 11) >= HAS_LANE then move_on(q, value, tonumber(popped[at * 2])) end
       if bit.band(byte(value, 11), HAS_UNIQUE) ~= 0 then
         local key, until_ = unique_of(value)
         if until_ == UNTIL_START then free_key(q, id, unique_prefix .. key) end
@@ -64,7 +65,7 @@ end
 -- Whether there is nothing to hand out and no upkeep to do, which one command tells while a worker is idle.
 local function is_idle(q)
   local dead = (oldest_dead > 0 or most_dead >= 0) and q.dead or q.ready
-  return call('EXISTS', q.ready, q.delayed, q.leased, q.gone, q.notifier, dead) == 0
+  return call('EXISTS', q.ready, q.delayed, q.leased, q.gone, q.notifier, q.lanes, dead) == 0
 end
 
 local function claim_from(q, taken, again)
@@ -76,11 +77,12 @@ local function claim_from(q, taken, again)
     if #popped == 0 then break end
     hand_out(q, taken, again, popped, fresh)
   end
+  if q.passed then flush_times(q) end
   local more = call('EXISTS', q.ready) == 1
   if more then
     notify(q)
   elseif count == 0 and limit > 0 then
-    call('DEL', q.notifier)
+    call('DEL', q.notifier, q.lanes, q.turns)
   end
   if count > 0 then return nil end
   if promoted == MOST or reclaimed == MOST or forgotten == 1 then return now end

@@ -5,10 +5,17 @@ local oldest
 local function consider(at)
   if at then oldest = math.min(oldest or at, at) end
 end
+-- When the next message of the lanes of a level was sent: finding the oldest one would mean to look at all lanes.
+local function sent_at(q, level)
+  local from = (9 - level) * SPAN
+  local id = call('ZRANGEBYSCORE', q.ready, from, from + SPAN - 1, 'LIMIT', 0, 1)[1]
+  local _, sent = unpack_from(MESSAGE, whole(call('HGET', q.messages, id)))
+  return sent
+end
 for level = 0, 9 do
   local from = (9 - level) * SPAN
   local head = call('ZRANGEBYSCORE', q.ready, from, from + SPAN - 1, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  consider(head and due_at(tonumber(head)))
+  consider(head and (is_in_lane(tonumber(head)) and sent_at(q, level) or due_at(tonumber(head))))
 end
 if due > 0 then consider(tonumber(call('ZRANGE', q.delayed, 0, 0, 'WITHSCORES')[2])) end
 return {

@@ -7,7 +7,7 @@ for _, id in ipairs(ARGV) do
     local name, score = find(q, id, value)
     if name then
       table.insert(places, place_of(name, score))
-      show(q, id, value, name == 'ready' and due_at(score) or score, shown)
+      show(q, id, value, shown_at(name, value, score), shown)
     end
   end
 end

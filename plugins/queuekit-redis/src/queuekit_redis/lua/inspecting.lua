@@ -7,10 +7,12 @@ local function show(q, id, value, score, shown)
   shown[last + 5], shown[last + 6] = string.format('%.0f', score), call('HGET', q.death_records, id) or ''
 end
 
--- The member of a place's sorted set that stands for a message.
-local function member_in(place_name, id, value)
-  if place_name ~= 'delayed' then return id end
-  return level_of(value) .. id
+-- The time to show for a message: of a ready one when it became due or, if its place is by its lane, when it was sent.
+local function shown_at(name, value, score)
+  if name ~= 'ready' then return score end
+  if not is_in_lane(score) then return due_at(score) end
+  local _, sent = unpack_from(MESSAGE, whole(value))
+  return sent
 end
 
 -- The place of a message in a sorted set: a due message is ready even before it is promoted.

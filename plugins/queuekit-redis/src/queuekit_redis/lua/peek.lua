@@ -24,7 +24,7 @@ local cursor = ''
 for at = 1, math.min(#found, limit * 2), 2 do
   local id = name == 'delayed' and found[at]:sub(2) or found[at]
   local value, score = call('HGET', q.messages, id), tonumber(found[at + 1])
-  if value then show(q, id, value, name == 'ready' and due_at(score) or score, shown) end
+  if value then show(q, id, value, shown_at(name, value, score), shown) end
   if #found > limit * 2 then cursor = found[at + 1] .. ' ' .. found[at] end
 end
 return {cursor, shown}

@@ -16,7 +16,7 @@ local function replay(id)
   end
   call('HSET', q.messages, id, value)
   call('HSET', q.claims, id, pack(CLAIM, number, 0, 0))
-  schedule(q, id, math.min(math.max(priority, 0), 9), 0)
+  schedule(q, id, math.min(math.max(priority, 0), 9), 0, lane_of(value))
   table.insert(replayed, id)
 end
 

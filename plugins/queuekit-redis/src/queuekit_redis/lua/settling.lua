@@ -56,9 +56,9 @@ local function release(q, at, ctx)
   unlease(q, id)
   keep_claim(q, id, pack(CLAIM, number, crashes + counted, score), ctx)
   if delay > 0 then
-    schedule(q, id, level_at(score), now + delay)
+    schedule(q, id, level_at(score), now + delay, is_in_lane(score))
   else
-    table.insert(q.to_ready, score)
+    table.insert(q.to_ready, place_back(score))
     table.insert(q.to_ready, id)
   end
   return at + 4, true
@@ -84,7 +84,8 @@ local function retry(q, at, ctx)
   keep_claim(q, id, pack(CLAIM, number, 0, 0), ctx)
   table.insert(q.stored, id)
   table.insert(q.stored, 'M' .. sent .. blob)
-  schedule(q, id, math.min(math.max(unpack_from('<b', blob), 0), 9), due_of(q, due))
+  local level = math.min(math.max(unpack_from('<b', blob), 0), 9)
+  schedule(q, id, level, due_of(q, due), lane_of('M' .. sent .. blob))
   return at + 8, true
 end
 

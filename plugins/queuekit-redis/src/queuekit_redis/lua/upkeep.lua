@@ -4,13 +4,20 @@ local function promote(q)
   if #due == 0 then return 0 end
   local members, ready = {}, {}
   for at = 1, #due, 2 do
-    local member = due[at]
+    local member, id = due[at], due[at]:sub(2)
+    local level, lane, step = (member:byte(1) or 52) - 48
+    if level > 9 then
+      lane, step = lane_of(call('HGET', q.messages, id))
+      level = level - 49
+    end
+    level = math.min(math.max(level, 0), 9)
     table.insert(members, member)
-    table.insert(ready, place(math.min(math.max((member:byte(1) or 52) - 48, 0), 9), tonumber(due[at + 1])))
-    table.insert(ready, member:sub(2))
+    table.insert(ready, lane and place_in_lane(q, level, lane, step) or place(level, tonumber(due[at + 1])))
+    table.insert(ready, id)
   end
   bulk('ZREM', q.delayed, members)
   bulk('ZADD', q.ready, ready)
+  flush_lanes(q)
   return #members
 end
 
@@ -25,7 +32,7 @@ local function reclaim(q)
       local number, crashes, score = claim_of(state)
       table.insert(claims, id)
       table.insert(claims, pack(CLAIM, number, crashes + 1, score))
-      table.insert(ready, score)
+      table.insert(ready, place_back(score))
       table.insert(ready, id)
     end
   end

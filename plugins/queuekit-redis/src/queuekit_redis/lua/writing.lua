@@ -7,13 +7,14 @@ local function opened(base)
   return q
 end
 
-local function schedule(q, id, level, due)
+-- `lane` and `step`: of a message with a lane; for one that is not due, any lane will do.
+local function schedule(q, id, level, due, lane, step)
   if due > now then
     q.soonest = math.min(q.soonest or due, due)
     table.insert(q.to_delayed, math.min(due, LATEST))
-    table.insert(q.to_delayed, level .. id)
+    table.insert(q.to_delayed, delayed_as(level, lane) .. id)
   else
-    table.insert(q.to_ready, place(level, tick(q)))
+    table.insert(q.to_ready, lane and place_in_lane(q, level, lane, step) or place(level, tick(q)))
     table.insert(q.to_ready, id)
   end
 end
@@ -33,6 +34,7 @@ local function flush(q)
   if #q.claimed > 0 then bulk('HSET', q.claims, q.claimed) end
   if #q.stored > 0 then bulk('HSET', q.messages, q.stored) end
   if #q.to_ready > 0 then bulk('ZADD', q.ready, q.to_ready) end
+  flush_lanes(q)
   if #q.to_delayed > 0 then wake = flush_delayed(q) or wake end
   if #q.left > 0 then
     call('RPUSH', q.gone, string.format('%.0f ', q.forget) .. table.concat(q.left, ' '))
@@ -90,7 +92,7 @@ local function evict(q, id, value, unique_prefix)
   call('ZREM', q.ready, id)
   call('ZREM', q.leased, id)
   call('ZREM', q.dead, id)
-  call('ZREM', q.delayed, level_of(value) .. id)
+  call('ZREM', q.delayed, member_in('delayed', id, value))
   call('HDEL', q.claims, id)
   call('HDEL', q.death_records, id)
   q.seen[id] = nil
@@ -128,6 +130,6 @@ local function accept(q, id, blob, due, key, unique_prefix, sent)
     if not has_left(stored) then evict(q, id, stored, unique_prefix) end
     call('HSET', q.messages, id, value)
   end
-  schedule(q, id, math.min(math.max(unpack_from('<b', blob), 0), 9), due_of(q, due))
+  schedule(q, id, math.min(math.max(unpack_from('<b', blob), 0), 9), due_of(q, due), lane_of(value))
   return nil
 end
