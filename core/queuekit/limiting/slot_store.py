@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import attrs
 
-from queuekit.backend import Backend, Record
+from queuekit.backend import Backend, Condition, Record
 from queuekit.broker import Broker, Delivery, Lease, Release
 from queuekit.ids import new_id
 from queuekit.limiting.rates import LIMIT
@@ -33,6 +33,9 @@ WAITS = 3_600.0
 """Seconds of the lease of a message that waits; the upkeep extends it in time."""
 _TRIES = 50
 """Attempts to change a record that others change at the same time; each failure is the success of another."""
+
+_MOST_KNOWN = 1_000
+"""Most keys whose records are remembered."""
 
 States = Mapping[SlotKey, SlotState]
 
@@ -76,6 +79,10 @@ class Slots:
         self._backend, self._broker, self._lease = backend, broker, lease
         # Where a message cannot be held for as long as one likes, other processes may not be able to extend its lease.
         self._waits = broker.limits.max_lease or WAITS
+        self._known: dict[SlotKey, Record] = {}
+        """What was written last, of keys with holders: if nobody else has written since, no read is needed."""
+        self._contended: set[SlotKey] = set()
+        """Keys of which others wrote the record meanwhile, so that the next attempt without a read would be in vain."""
 
     # -- steps
 
@@ -105,7 +112,10 @@ class Slots:
             self._extend(waiting)
 
     def release(self, ends: Iterable[tuple[SlotKey, str, Claim]], now: float) -> None:
-        """Free the slots of deliveries, and give them to those who wait."""
+        """Free the slots of deliveries, and give them to those who wait.
+
+        That takes one round trip if nobody else has written the records since, and one more if somebody waits.
+        """
         gone: dict[SlotKey, list[tuple[str, Claim]]] = {}
         for place, id, claim in ends:
             gone.setdefault(place, []).append((id, claim))
@@ -115,7 +125,9 @@ class Slots:
                 for id, claim in gone.get(place, ()):
                     state.leave(id, claim)
 
-        self._change(gone, now, decide)
+        known = self._recall(gone, now)
+        failed, stale, _ = self._step(known, now, decide, known=True)
+        self._change((gone.keys() - known.keys()) | failed | stale.keys(), now, decide, stale=stale)
 
     def move(self, places: Iterable[SlotKey], now: float, *, more: int = 0) -> int:
         """Give free slots, or *more* than there are, to those who wait; return how many got one."""
@@ -151,26 +163,49 @@ class Slots:
         written: Callable[[set[SlotKey]], Iterable[SlotKey]] = list,
         *,
         more: int = 0,
+        stale: Mapping[SlotKey, list[Waiter]] | None = None,
     ) -> int:
-        """Read, decide and write until all is written; return how many got a slot because others freed it."""
-        left, stale, count, tries = set(places), dict[SlotKey, list[Waiter]](), 0, _TRIES
+        """Read, decide and write until all is written; return how many got a slot because others freed it.
+
+        Those who are *stale* wait no longer: their leases were lost.
+        """
+        left, gone, count, tries = set(places), dict(stale or {}), 0, _TRIES
         while left and tries:
             states = self.read(left, now)
-            for place, some in stale.items():
+            for place, some in gone.items():
                 for waiter in some:
                     states[place].leave(waiter.id, waiter.claim)
-            decide(states)
-            granted = {place: self._granted(state, now, more=more) for place, state in states.items()}
-            failed = self._write(states.values())
-            stale = {place: some for place, some in stale.items() if place in failed}
-            for place in granted.keys() - failed:
-                lost = self._release(granted[place])
-                count += len(granted[place]) - len(lost)
-                if lost:
-                    stale[place] = lost
-            left = {*written(failed), *failed, *stale}
+            failed, lost, granted = self._step(states, now, decide, more=more)
+            count += granted
+            gone = {place: some for place, some in gone.items() if place in failed} | lost
+            left = {*written(failed), *failed, *gone}
             tries -= bool(failed)
         return count
+
+    def _step(
+        self, states: States, now: float, decide: Callable[[States], None], *, more: int = 0, known: bool = False
+    ) -> tuple[set[SlotKey], dict[SlotKey, list[Waiter]], int]:
+        """Decide, write, and hand back those who get a slot.
+
+        Returns:
+            The keys that could not be written, those who had lost their leases by key, and how many got a slot.
+        """
+        decide(states)
+        granted = {place: self._granted(state, now, more=more) for place, state in states.items()}
+        failed = self._write(states.values(), now, known=known)
+        lost = {place: self._release(granted[place]) for place in granted.keys() - failed}
+        count = sum(len(granted[place]) - len(some) for place, some in lost.items())
+        return failed, {place: some for place, some in lost.items() if some}, count
+
+    def _recall(self, places: Iterable[SlotKey], now: float) -> dict[SlotKey, SlotState]:
+        """Return what the records say unless others have written them: of keys all of whose holders have time left."""
+        found = dict[SlotKey, SlotState]()
+        for place in places:
+            record = self._known.pop(place, None)
+            state = None if record is None else SlotState.read(record, place, None)
+            if state is not None and all(one.until > now for one in state.holders.values()):
+                found[place] = state
+        return found
 
     def _granted(self, state: SlotState, now: float, *, more: int) -> list[Waiter]:
         """Give the free slots of a key to those who wait, reading further parts of a long line."""
@@ -216,18 +251,42 @@ class Slots:
             state.expire(now, alive)
         return states
 
-    def _write(self, states: Iterable[SlotState]) -> set[SlotKey]:
-        """Write what has changed, and return the keys of which others wrote the record meanwhile."""
+    def _write(self, states: Iterable[SlotState], now: float, *, known: bool) -> set[SlotKey]:
+        """Write what has changed, and return the keys of which others wrote the record meanwhile.
+
+        States that were not read, but are *known* from the last write, are compared by rank: theirs is larger by one,
+        and so is that of any other write since. One in which nothing changes may be out of date, and counts as failed.
+        """
         changed = list(states)
         parts = {state.place: self._spilled(state) for state in changed if len(state.back) >= PART}
-        records = {state.place: record for state in changed if (record := state.written()).body != state.body}
-        done = self._backend.put_same(list(records.values())) if records else []
+        records = {state.place: record for state in changed if (record := state.written(now)).body != state.body}
+        done = self._put(list(records.values()), known=known) if records else []
         failed = {place for place, ok in zip(records, done, strict=True) if not ok}
+        if known:
+            failed |= {state.place for state in changed} - records.keys()
+            self._contended |= failed
+        self._remember([state for state in changed if state.place not in failed], records)
         gone = [key for state in changed if state.place not in failed for key in state.loaded]
         gone += [part.key for place, some in parts.items() if place in failed for part in some]
         if gone:
             self._backend.delete(gone)
         return failed
+
+    def _put(self, records: Sequence[Record], *, known: bool) -> list[bool]:
+        return self._backend.put(records, condition=Condition.NEWER) if known else self._backend.put_same(records)
+
+    def _remember(self, states: Iterable[SlotState], records: Mapping[SlotKey, Record]) -> None:
+        """Remember records for the next release, but not of keys that others have written between the last two."""
+        if len(self._known) >= _MOST_KNOWN or len(self._contended) >= _MOST_KNOWN:
+            self._known.clear()
+            self._contended.clear()
+        for state in states:
+            place, record = state.place, records.get(state.place)
+            if record is None or not state.holders or place in self._contended:
+                self._known.pop(place, None)
+                self._contended.discard(place)
+            else:
+                self._known[place] = record
 
     def _spilled(self, state: SlotState) -> list[Record]:
         """Write the oldest of those at the back of a long line into records of their own."""

@@ -134,6 +134,8 @@ class SlotState:
     place: SlotKey
     most: int
     version: int = 0
+    rank: int = 0
+    """Grows with each write. Who has written the record knows its rank, and so can replace it without reading it."""
     holders: dict[str, Holder] = attrs.field(factory=dict[str, Holder])
     front: list[Waiter] = attrs.field(factory=list[Waiter])
     """Who waits, first to last: these, then those in *parts*, then those in *back*."""
@@ -225,13 +227,17 @@ class SlotState:
         self.parts.append((key, len(some)))
         return Record(key=key, body=_dumped(some), ttl=PART_TTL)
 
-    def written(self) -> Record:
-        """Return the record; one without holders and waiters expires soon."""
+    def written(self, now: float = 0.0) -> Record:
+        """Return the record; one without holders and waiters expires soon.
+
+        Its rank is larger by one, and that of a new record larger than any that the key had before *now*.
+        """
         data: dict[str, Any] = {"name": self.place.name, "key": self.place.key, "most": self.most, "task": self.task}
         data["hold"] = {id: [one.claim, one.until, one.waiter] for id, one in self.holders.items()}
         data |= {"front": self.front, "parts": self.parts, "back": self.back, "extended": self.extended}
         ttl = PART_TTL if self.holders or self.waiting else _FREED
-        return Record(key=self.place.record, body=_dumped(data), ttl=ttl, version=self.version)
+        rank = (self.rank or int(now * 1e6)) + 1
+        return Record(key=self.place.record, body=_dumped(data), ttl=ttl, version=self.version, rank=rank)
 
     @classmethod
     def read(cls, record: Record | None, place: SlotKey, most: int | None) -> SlotState:
@@ -243,12 +249,13 @@ class SlotState:
             most: Slots; default: as many as the record says.
         """
         data = {} if record is None else _parsed(record.body)
-        version, body = (0, b"") if record is None else (record.version, record.body)
+        version, rank, body = (0, 0, b"") if record is None else (record.version, record.rank, record.body)
         try:
             state = _state(data if isinstance(data, dict) else {}, place)
         except (ValueError, TypeError, KeyError, AttributeError):
             state = cls(place, 1)
-        return attrs.evolve(state, version=version, body=body, most=state.most if most is None else most)
+        most = state.most if most is None else most
+        return attrs.evolve(state, version=version, rank=rank, body=body, most=most)
 
 
 def place_in(record: Record) -> SlotKey | None:

@@ -75,10 +75,10 @@ def test_no_interleaving_exceeds_a_limit_or_forgets_a_message(seed: int, places:
     app.send_many([Signature("pay")] * count)
     broker: Any = Stepping(app.runtime.broker, search)
     backend: Any = Stepping(app.runtime.need_backend("a test"), search)
-    slots = Slots(backend, broker, lease=LEASE)
     running, most, ended, deliveries = set[str](), [0], list[str](), Counter[str]()
 
     def worker() -> None:
+        slots = Slots(backend, broker, lease=LEASE)  # remembers what it has written
         for _ in range(400):
             if len(ended) == count:
                 return
@@ -240,6 +240,53 @@ def test_costs_two_round_trips_a_batch() -> None:
 
     assert [call for call in backend.wire.calls if call != "now"] == ["get", "put"]
     app.close()
+
+
+def test_costs_one_round_trip_to_free_what_nobody_else_has_written() -> None:
+    """A batch that ends: no read, and one write for all keys; who waits is handed back by a step of its own."""
+    app = flaky_app(clock=VirtualClock())
+    deliveries, slots, now = sent(app, 3), slots_of(app), app.runtime.now()
+    places = [ONE, ONE, TWO]
+    slots.acquire([Wish.of(one, [place], "pay") for one, place in zip(deliveries, places, strict=True)], now)
+    backend_of(app).wire.calls.clear()
+    app.runtime.broker.settle([Ack(deliveries[0]), Ack(deliveries[2])])
+
+    slots.release([(place, one.id, claim_of(one)) for place, one in ((ONE, deliveries[0]), (TWO, deliveries[2]))], now)
+
+    assert [call for call in backend_of(app).wire.calls if call != "now"] == ["put"]
+    assert [one.id for one in take(app)] == [deliveries[1].id]
+    assert state(app, TWO).holders == {}
+    app.close()
+
+
+def test_frees_what_others_have_written_meanwhile(app: Queuekit) -> None:
+    """A write without a read replaces nothing that it does not know: neither a line, nor a slot granted elsewhere."""
+    first, second, third = sent(app, 3)
+    mine, now = slots_of(app), app.runtime.now()
+    mine.acquire([Wish.of(first, [TWO], "pay")], now)
+    assert ask(app, [second, third], TWO) == [second]
+
+    mine.release([(TWO, first.id, claim_of(first))], now)
+
+    assert {*state(app, TWO).holders} == {second.id, third.id}
+    assert state(app, TWO).waiting == 0
+    (again,) = take(app)
+    assert again.id == third.id
+
+
+def test_knows_nothing_of_a_record_that_was_made_anew(app: Queuekit) -> None:
+    """Even if it expired and others began again, as after a process that stood still."""
+    first, second = sent(app, 2)
+    mine = slots_of(app)
+    mine.acquire([Wish.of(first, [ONE], "pay")], app.runtime.now())
+    backend = app.runtime.need_backend("a test")
+    backend.delete([ONE.record])
+    pass_time(app, 0.001)
+    assert ask(app, [second]) == [second]
+
+    mine.release([(ONE, first.id, claim_of(first))], app.runtime.now())
+
+    assert {*state(app).holders} == {second.id}
 
 
 @pytest.mark.parametrize(
