@@ -71,6 +71,25 @@ def test_worker_runs_no_more_at_a_time(app: Queuekit, kind: str) -> None:
     assert held(app) == (0, 0)
 
 
+@pytest.mark.parametrize("count", [40, pytest.param(5_000, marks=pytest.mark.torture)])
+def test_line_of_empty_bodies_does_not_stand_still(app: Queuekit, monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    """One at a time, from four producers at once: each slot that is freed starts the next, without the upkeep."""
+    monkeypatch.setattr(Limiter, "upkeep", lambda _self: None)
+    ended = list[int]()
+    task = app.task(name="pay", limits=[Concurrency(1, name="crm")], ignore_result=True)(ended.append)
+    producers = [
+        threading.Thread(target=lambda: [task.send(number) for number in range(count)], daemon=True) for _ in range(4)
+    ]
+
+    with working(app):
+        for producer in producers:
+            producer.start()
+        wait_until(lambda: len(ended) == 4 * count, timeout=PATIENCE * max(1, count // 40))
+        wait_until(lambda: held(app) == (0, 0))
+
+    assert sorted(ended) == sorted([*range(count)] * 4)
+
+
 @pytest.mark.parametrize("removes", [True, False], ids=["removed", "dropped"])
 def test_cancel_ends_a_message_that_waits_for_a_slot(
     app: Queuekit, monkeypatch: pytest.MonkeyPatch, *, removes: bool
