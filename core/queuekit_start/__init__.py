@@ -5,6 +5,7 @@ Anything else is a command of :mod:`queuekit.cli`.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 __all__ = ["main"]
@@ -16,6 +17,7 @@ def main() -> None:
         code = _health(sys.argv[2:])
         if code is not None:
             sys.exit(code)
+    gc.disable()  # a tenth of the time of the imports, for no garbage; the command enables it
     from queuekit.cli import main as command_line
 
     command_line()

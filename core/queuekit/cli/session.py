@@ -99,22 +99,21 @@ class Session:
         return config
 
     def prepare_fork(self) -> int:
-        """Import the engines that the config names; return how many worker processes to fork before the app is known.
+        """Import the engines of the config; return how many worker processes to fork before the app is known.
 
         None where this process may not fork. The app's own settings are not known yet, so it may need more or fewer.
         """
         if not self.forks:
             return 0
-        from queuekit.config.settings import DEFAULT, plugins_of
+        from queuekit.config.settings import plugins_of
 
         try:
             config = self.config()
         except QueuekitError:  # raised again when the app is loaded
             return 0
         plugins = plugins_of(config)
-        for name, url in (("broker", config.broker), ("backend", config.backend)):
-            if url is not None and config.origin(name) != DEFAULT:
-                plugins.import_engine(url.partition(":")[0])
+        for url in filter(None, (config.broker, config.backend)):
+            plugins.import_engine(url.partition(":")[0])
         return config.worker.processes
 
     def plugins(self) -> Plugins:
