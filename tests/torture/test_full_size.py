@@ -103,6 +103,38 @@ def test_a_process_of_a_body_killed_every_fifth_of_a_second(fleet: Fleet) -> Non
     assert len(group.workers()) == 1
 
 
+@pytest.mark.parametrize("pool", ["thread", "process"])
+def test_processes_killed_while_they_are_recycled(fleet: Fleet, pool: str) -> None:
+    """None of 3,000 is lost, and only those in flight at a kill run twice; in the end there are as many as before."""
+    count, kills = 3_000, 0
+    sent = [result.id for result in fleet.app.send_many(nap.s(TASK_SECONDS) for _ in range(count))]
+
+    with figures(
+        f"{count} tasks, {pool} pool, processes recycled after 5 s or 50 tasks, one killed every 2 s"
+    ) as table:
+        group = fleet.start_ready(concurrency=4, processes=2, pool=pool, max_tasks=50, max_age=5, drain=5)
+        while fleet.left():
+            let_pass(EVERY)
+            for pid in random.sample(found := [*group.workers(), *bodies(group)], k=min(1, len(found))):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    kills += 1
+        runs, log = fleet.ledger.counts("begin"), group.read_log()
+        table |= {
+            "kills": kills,
+            "worker processes recycled": log.count("has taken its place"),
+            "lost": count - len(fleet.ledger.counts("end")),
+            "runs more than messages": sum(runs.values()) - count,
+            "dead": len(fleet.dead()),
+        }
+        wait_until(lambda: len(group.workers()) == 2, what="two processes, and no replacement", timeout=60)
+
+    assert set(fleet.ledger.counts("end")) == set(sent)
+    assert sum(runs.values()) - count <= 4 * kills
+    assert not fleet.dead()
+    assert "has taken its place" in log
+
+
 def bodies(group: Group) -> list[int]:
     """Return the pids of the processes that a fork server has made for bodies."""
     servers = {pid for pid, command in group.members().items() if "queuekit.worker.forkserver" in command}

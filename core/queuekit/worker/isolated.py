@@ -30,7 +30,8 @@ from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_outcome, read_delivery
 from queuekit.worker.frames import FramedSocket
 from queuekit.worker.log_setup import configure_logging
-from queuekit.worker.recycling import Bounds, Reached, Usage, own_memory
+from queuekit.worker.memory import own_memory
+from queuekit.worker.recycling import Bounds, Reached, Usage
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
 __all__ = ["CancelBody", "Idle", "Inbox", "Interrupt", "Last", "WriteStack", "load_early", "not_carried", "serve"]

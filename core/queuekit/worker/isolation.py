@@ -38,7 +38,7 @@ from queuekit.worker.frames import FramedSocket
 from queuekit.worker.isolated import CancelBody, Idle, Interrupt, Last, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
 from queuekit.worker.limit import GRACE
-from queuekit.worker.presence import in_bytes, out_of_memory_kills, resident_bytes
+from queuekit.worker.memory import in_bytes, out_of_memory_kills, resident_bytes
 from queuekit.worker.recycling import Reached
 from queuekit.worker.spare_processes import SpareProcesses
 from queuekit.worker.suspect_processes import SuspectProcesses

@@ -7,16 +7,14 @@ import socket
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from queuekit.client.runtime import Runtime
 from queuekit.execution.outcome import Run
 from queuekit.wire.presence import MOST_RUNS
+from queuekit.worker.memory import resident_bytes
 
-__all__ = ["Report", "about_this_process", "in_bytes", "out_of_memory_kills", "resident_bytes"]
-
-_GB = 1e9
+__all__ = ["Report", "about_this_process"]
 
 
 class Report:
@@ -110,26 +108,3 @@ def about_this_process(runtime: Runtime) -> dict[str, Any]:
     with suppress(PackageNotFoundError):
         facts["version"] = version("queuekit")
     return facts
-
-
-def resident_bytes(pid: int | str = "self") -> int | None:
-    """Return the bytes of memory that a process occupies; ``None`` if the system does not report them."""
-    try:
-        pages = int(Path(f"/proc/{pid}/statm").read_bytes().split()[1])
-    except (OSError, ValueError, IndexError):
-        return None
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def out_of_memory_kills() -> int:
-    """Return how many processes the system has killed because it ran out of memory; 0 if it does not report that."""
-    try:
-        rows = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
-        return next((int(row.split()[1]) for row in rows if row.startswith("oom_kill ")), 0)
-    except (OSError, ValueError, IndexError):
-        return 0
-
-
-def in_bytes(count: int) -> str:
-    """Return a number of bytes as text, e.g. ``1.9 GB``."""
-    return f"{count / _GB:.1f} GB" if count >= _GB else f"{count / 1e6:.0f} MB"

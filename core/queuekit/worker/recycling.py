@@ -7,17 +7,14 @@ bounds are set by ``worker.max_tasks``, ``worker.max_rss`` and ``worker.max_age`
 from __future__ import annotations
 
 import math
-import resource
-import sys
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import attrs
 
 from queuekit.config.settings import WorkerConfig
-from queuekit.worker.presence import resident_bytes
 
-__all__ = ["Bounds", "Reached", "Usage", "own_memory"]
+__all__ = ["Bounds", "Reached", "Usage"]
 
 _SPREAD = 0.1
 """Largest part of a bound by which a process may be replaced early, so that processes of one age do not end together.
@@ -75,12 +72,3 @@ class Bounds:
         if usage.tasks >= self.tasks:
             return Reached("tasks", usage.tasks, self.tasks)
         return Reached("age", age, self.age) if age >= self.age else None
-
-
-def own_memory() -> int:
-    """Return the bytes of memory that this process occupies; where the system does not say, the most that it did."""
-    now = resident_bytes()
-    if now is not None:
-        return now
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024

@@ -40,11 +40,12 @@ from queuekit.worker.hand_back import HandBack, RunPool
 from queuekit.worker.health import Health
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldRow, LeaseTable
+from queuekit.worker.memory import own_memory
 from queuekit.worker.pausing import Pausing
 from queuekit.worker.prefetch import LITTLE_BYTES, Prefetch
 from queuekit.worker.presence import Report, about_this_process
 from queuekit.worker.probes import Moves
-from queuekit.worker.recycling import Bounds, Usage, own_memory
+from queuekit.worker.recycling import Bounds, Usage
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.settler import Settler
 from queuekit.worker.stack_reports import StackReporter

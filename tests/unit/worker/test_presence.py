@@ -4,7 +4,8 @@ from collections.abc import Iterable
 
 from queuekit.clock import VirtualClock
 from queuekit.execution.outcome import Run
-from queuekit.worker.presence import Report, about_this_process, resident_bytes
+from queuekit.worker.memory import resident_bytes
+from queuekit.worker.presence import Report, about_this_process
 from support.working import flaky_app, make_app, prepared
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from queuekit.config.settings import WorkerConfig
-from queuekit.worker import recycling
-from queuekit.worker.recycling import Bounds, Reached, Usage, own_memory
+from queuekit.worker import memory
+from queuekit.worker.memory import own_memory
+from queuekit.worker.recycling import Bounds, Reached, Usage
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,6 @@ def test_nothing_is_ever_too_much_without_a_bound() -> None:
 def test_takes_the_most_memory_where_the_present_is_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on systems without /proc."""
     now = own_memory()
-    monkeypatch.setattr(recycling, "resident_bytes", lambda: None)
+    monkeypatch.setattr(memory, "resident_bytes", lambda: None)
 
     assert 0.5 * now < own_memory() < math.inf
