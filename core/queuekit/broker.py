@@ -277,6 +277,8 @@ class Capabilities:
         lanes: Within a queue and priority, lanes take turns by their weights (:class:`~queuekit.envelope.Lane`): the
             only message of a lane starts after about one message of each other lane, however many those have. False by
             default.
+        approximate_lanes: The service itself prefers messages of lanes that have few in flight, without a promise and
+            without weights. False by default.
     """
 
     fenced_ack: bool = True
@@ -296,6 +298,7 @@ class Capabilities:
     counts: bool = attrs.field(default=attrs.Factory(lambda self: self.inspect, takes_self=True))
     push: bool = False
     lanes: bool = False
+    approximate_lanes: bool = False
 
 
 @attrs.frozen(kw_only=True)

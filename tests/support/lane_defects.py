@@ -150,6 +150,18 @@ class RetryLosesLane(Defective):
         )
 
 
+class Approximate(Defective):
+    """Shares out as it likes, and is right."""
+
+    capabilities = attrs.evolve(Defective.capabilities, lanes=False, approximate_lanes=True)
+
+
+class RetryLosesGroup(RetryLosesLane):
+    """Sends a retry anew, without the group of the message."""
+
+    capabilities = Approximate.capabilities
+
+
 class ReturnLosesWeight(Defective):
     """Puts a message back with the weight of a usual lane."""
 

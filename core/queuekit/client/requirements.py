@@ -78,11 +78,13 @@ def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) 
     wanted = {
         "unique": bool(options.unique) and not merging,
         "priority": options.priority not in (None, DEFAULT_PRIORITY),
-        "lanes": options.fair_by is not None,
     }
     for option, wish in wanted.items():
         if wish and not getattr(able, option):
-            yield f"{'fair_by' if option == 'lanes' else option}, which {scheme}:// does not support"
+            yield f"{option}, which {scheme}:// does not support"
+    if options.fair_by is not None and not able.lanes and (options.fair_by.weights or not able.approximate_lanes):
+        what = "weights of fair_by" if able.approximate_lanes else "fair_by"
+        yield f"{what}, which {scheme}:// does not support"
     if options.expires is not None and not tells_time:
         yield f"expires, but neither {scheme}:// nor the result backend has a clock"
     yield from _unmet_by_limits(options, runtime, tells_time=tells_time)

@@ -399,13 +399,15 @@ class Sending:
 
     def _lane(self, fair: Fair | Lane | None, signature: Signature[Any]) -> Lane | None:
         """Return the lane of a call; the common one for a task without ``fair_by``, where others have it."""
-        if not self._runtime.broker.capabilities.lanes:
+        able = self._runtime.broker.capabilities
+        if not able.lanes and not able.approximate_lanes:
             if fair is not None:
                 raise self._unsupported(signature.task, "fair_by")
             return None
-        if isinstance(fair, Fair):
-            return lane_of(fair, signature, self._tasks.get(signature.task))
-        return fair or COMMON
+        lane = lane_of(fair, signature, self._tasks.get(signature.task)) if isinstance(fair, Fair) else fair or COMMON
+        if lane.weight != 1 and not able.lanes:
+            raise self._unsupported(signature.task, "a weight in fair_by")
+        return lane
 
     def _due(self, signature: Signature[Any]) -> tuple[float, float | None]:
         """Return delay and not_before; a delay beyond the broker's longest becomes a not_before, reached by hops."""

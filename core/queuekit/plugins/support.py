@@ -58,7 +58,8 @@ BROKER_PLAN: Mapping[str, Support] = {
     ),
     "counts": Support("refused", "the command queues is refused; check and dlq work without it"),
     "push": Support("without", "workers fetch messages"),
-    "lanes": Support("refused", "the app or worker does not start if a task asks for fair_by"),
+    "lanes": Support("refused", "the app or worker does not start if a task asks for fair_by, or for its weights"),
+    "approximate_lanes": Support("without", "fair shares are exact, where the broker has lanes, or refused"),
 }
 """Support of a capability that a broker does not declare."""
 BACKEND_PLAN: Mapping[str, Support] = {

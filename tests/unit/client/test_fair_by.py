@@ -133,6 +133,20 @@ def test_broker_without_lanes_is_refused_at_the_start() -> None:
     assert lanes_of(app) == [None]
 
 
+def test_weights_are_refused_where_shares_are_approximate() -> None:
+    """Lanes alone are accepted there."""
+    app = fair_app(Fair("tenant", {"acme": 9}))
+    app.runtime.broker.capabilities = Capabilities(approximate_lanes=True)
+
+    (line,) = unmet_requirements(app.runtime, app.tasks)
+    with pytest.raises(CapabilityError, match="report asks for a weight in fair_by, which memory://"):
+        app.send(Signature("report", ("acme",)))
+    app.send(Signature("report", ("other",)))
+
+    assert line == "report asks for weights of fair_by, which memory:// does not support"
+    assert lanes_of(app) == [Lane("other")]
+
+
 @pytest.mark.parametrize("broker", ["memory", "sqlite"])
 def test_retry_keeps_to_its_lane(broker: str, tmp_path: Path) -> None:
     """A message that failed waits for its next attempt in the lane in which it was sent."""

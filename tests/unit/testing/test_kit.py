@@ -332,6 +332,7 @@ BROKERS = [
     Planted(lane_defects.LaneNotTold, "knows_the_lane", {"way": "sent"}),
     Planted(lane_defects.RetryLosesLane, "knows_the_lane", {"way": "retried"}),
     Planted(lane_defects.ReturnLosesWeight, "knows_the_lane", {"way": "put back"}),
+    Planted(lane_defects.RetryLosesGroup, "keeps_the_lane", {"way": "retried"}, right=lane_defects.Approximate),
     Planted(lane_defects.ShowsByDue, "shows_the_lane"),
     Planted(lane_defects.DueFirst, "gives_what_was_delayed_its_turn"),
     Planted(lane_defects.RetriesFirst, "gives_retries_their_turn"),

@@ -28,7 +28,14 @@ _ATTRIBUTES_ROOM = 16_384
 _LARGEST_OBJECT = 256_000_000
 
 CAPABILITIES = Capabilities(
-    fenced_ack=False, dedup=False, unique=False, fifo=False, inspect=False, remove=False, counts=True
+    fenced_ack=False,
+    dedup=False,
+    unique=False,
+    fifo=False,
+    inspect=False,
+    remove=False,
+    counts=True,
+    approximate_lanes=True,
 )
 LIMITS = Limits(
     max_batch=1_000,

@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Unique
+from queuekit.envelope import DEFAULT_PRIORITY, Envelope, Lane, Unique
 
 __all__ = ["Counts", "OutgoingMessage", "Received", "earliness", "read", "unreadable_text", "write"]
 
@@ -144,6 +144,7 @@ def read(message: Mapping[str, Any], queue: str) -> Received:
         queue=queue,
         body=_decoded(body) if encoding == "base64" else body.encode("utf-8", "surrogatepass"),
         unique=_unique(meta.get("u")),
+        lane=_lane(meta.get("l")),
         **fields,
     )
     return Received(
@@ -202,6 +203,8 @@ def _meta(envelope: Envelope, counts: Counts) -> dict[str, Any]:
     }
     if envelope.unique is not None:
         meta["u"] = [envelope.unique.key, envelope.unique.until, envelope.unique.ttl]
+    if envelope.lane is not None:
+        meta["l"] = [envelope.lane.key, envelope.lane.weight]
     if counts.number:
         meta |= {"n": counts.number, "c": counts.crashes}
     if counts.sent_at is not None:
@@ -247,6 +250,14 @@ def _moment(value: Any) -> float | None:
 def _sent(value: Any) -> float | None:
     moment = _moment(value)
     return moment if moment is not None and 0 <= moment <= _LATEST else None
+
+
+def _lane(value: Any) -> Lane | None:
+    match value:
+        case [str(key), int() | float() as weight]:
+            return Lane(key, min(max(_moment(weight) or 1.0, 0.01), 1_000.0))
+        case _:
+            return None
 
 
 def _unique(value: Any) -> Unique | None:

@@ -101,8 +101,11 @@ def send_job(
     fields: dict[str, Any] = {"MessageBody": entry.body, "MessageAttributes": entry.attributes}
     if sqs_queue.fifo:
         fields |= {"MessageGroupId": _group(envelope), "MessageDeduplicationId": _once(envelope)}
-    elif whole:
-        fields["DelaySeconds"] = whole
+    else:
+        if whole:
+            fields["DelaySeconds"] = whole
+        if envelope.lane is not None:
+            fields["MessageGroupId"] = _usable(envelope.lane.key or "queuekit")
     return Job(sqs_queue=sqs_queue, operation="send_message_batch", entry=fields, size=entry.size)
 
 
@@ -377,8 +380,11 @@ def _group(envelope: Envelope) -> str:
     name = asked if isinstance(asked, str) and asked else ""
     if not name:
         name = _header_group(envelope.body) if envelope.unique is None else envelope.unique.key
-    if not name:
-        return "queuekit"
+    return _usable(name or "queuekit")
+
+
+def _usable(name: str) -> str:
+    """Return the name of a group as SQS takes it."""
     usable = len(name) <= _LONGEST_DEDUPLICATION and all("!" <= letter <= "~" for letter in name)
     return name if usable else hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 

@@ -131,6 +131,21 @@ class LanesTests(BrokerKit):
 
         assert found.envelope.lane == sent.lane
 
+    @needs("approximate_lanes")
+    @pytest.mark.parametrize("way", ["retried", "put back"])
+    def test_keeps_the_lane(self, broker: Broker, queue: str, way: str) -> None:
+        """A message stays in its lane when it is retried or comes back, where the service itself shares out fairly."""
+        sent = self.message(queue, lane=Lane("a lane"))
+        found = self.sent_and_taken(broker, sent)
+        settlement = Release(found)
+        if way == "retried":
+            settlement = Replace(found, attrs.evolve(found.envelope, attempt=1))
+        self.do(broker, settlement)
+
+        again = self.take_one(broker, queue)
+
+        assert (found.envelope.lane, again.envelope.lane) == (sent.lane, sent.lane)
+
     @needs("lanes", "inspect")
     def test_shows_the_lane(self, broker: Broker, queue: str) -> None:
         """``peek`` shows the lane, and messages in the order of turns, in pages too."""
