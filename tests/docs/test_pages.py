@@ -12,6 +12,7 @@ FRONT = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 DOCS = [path for path in sorted((ROOT / "docs").rglob("*.md")) if not {"_build", "changelog.d"} & set(path.parts)]
 NEEDED = {
     "dashboard.md": ["queuekit_dashboard", "a2wsgi", "fastapi", "flask", "httpx2"],
+    "django.md": ["django.tasks", "queuekit_django"],
     "fastapi.md": ["fastapi", "httpx2"],
     "flask.md": ["flask"],
     "logs.md": ["structlog"],

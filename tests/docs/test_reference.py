@@ -28,7 +28,7 @@ OPTIONS = sorted(set(re.findall(r"options-table:: (\S+)", REFERENCE)))
 """Classes of options, as ``module:name``."""
 OWN = {"queuekit.demo", "queuekit.ids"}
 """Modules beside them that are core's own."""
-WITH_CORE = {"queuekit-dashboard", "queuekit-dev", "queuekit-testing"}
+WITH_CORE = {"queuekit-dashboard", "queuekit-dev", "queuekit-django", "queuekit-testing"}
 """Distributions that are released with core, since they reach further into it."""
 ENGINES = [path for path in (DOCS.parent / "plugins").glob("*/src/**/*.py") if WITH_CORE.isdisjoint(path.parts)]
 

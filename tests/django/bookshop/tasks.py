@@ -1,0 +1,80 @@
+"""Its tasks. What they see goes to lists, which tests empty."""
+
+import threading
+from typing import Any
+
+from django.db import connection
+from django.tasks import TaskContext, task
+
+from queuekit.limits import Rate
+
+ATTEMPTS: list[int] = []
+SEEN: list[Any] = []
+
+
+@task
+def add(a: int, b: int) -> int:
+    """Return the sum."""
+    return a + b
+
+
+@task(queue_name="mail", retries=2, timeout="30s")
+def send_mail(to: str) -> str:
+    """Fail at the first attempt."""
+    ATTEMPTS.append(1)
+    if len(ATTEMPTS) == 1:
+        raise ConnectionError(f"no server for {to}")
+    return f"sent to {to}"
+
+
+@task(takes_context=True)
+def whoami(context: TaskContext, *, more: str = "") -> list[Any]:
+    """Return what the context says."""
+    return [context.task_result.id, context.attempt, list(context.task_result.worker_ids), more]
+
+
+@task
+def fail() -> None:
+    """Raise."""
+    raise LookupError("nothing there")
+
+
+@task
+async def double(x: int) -> int:
+    """Return twice the number."""
+    return 2 * x
+
+
+@task(unique=True)
+def rebuild(shelf: int) -> int:
+    """Return the shelf."""
+    return shelf
+
+
+@task(ignore_result=True)
+def forgotten() -> None:
+    """Return nothing that is kept."""
+
+
+@task(limits=[Rate("5/s")], priority=40)
+def limited() -> None:
+    """Do nothing, with a limit."""
+
+
+@task
+def query() -> int:
+    """Ask the database, and note the connection and the thread."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        (found,) = cursor.fetchone()
+    SEEN.append((threading.get_ident(), id(connection.connection)))
+    return int(found)
+
+
+@task
+async def aquery() -> int:
+    """Ask the database from a coroutine."""
+    from asgiref.sync import sync_to_async
+
+    found: int = await sync_to_async(query.func)()
+    return found

@@ -1,0 +1,87 @@
+"""Settings for the tests of queuekit-django, which need Django 6, and so Python 3.12 or later."""
+
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.engines import ENGINES
+
+HERE = Path(__file__).parent
+
+
+def _has_django() -> bool:
+    """Return whether Django can be imported; this folder has its name."""
+    spec = importlib.util.find_spec("django")
+    return spec is not None and spec.origin is not None
+
+
+if _has_django():
+    import django
+    from django.conf import settings
+
+    sys.path.insert(0, str(HERE))
+    FOLDER = tempfile.TemporaryDirectory(prefix="queuekit-django-")  # a database in memory never closes its connections
+    settings.configure(
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER.name}/shop.db"}},
+        INSTALLED_APPS=["queuekit_django", "bookshop"],
+        SECRET_KEY="of these tests",  # noqa: S106 - guards nothing
+        TASKS={
+            "default": {
+                "BACKEND": "queuekit_django.QueuekitBackend",
+                "QUEUES": [],
+                "OPTIONS": {"broker": "memory://bookshop"},
+            }
+        },
+        USE_TZ=True,
+    )
+    django.setup()
+
+
+@pytest.fixture(params=["memory"])
+def options(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    """Return the options of an engine of this test's own; ``each_engine`` asks for each in turn."""
+    if request.param == "memory":
+        return {"broker": f"memory://{tmp_path.name}"}
+    return ENGINES[request.param](tmp_path)
+
+
+@pytest.fixture
+def use(options: dict[str, Any]) -> Iterator[Callable[..., None]]:
+    """Return a function that puts the backend on the engine of the test, with further options."""
+    from bookshop import tasks
+    from django.test import override_settings
+
+    from queuekit_django import app_of
+
+    changed: list[Any] = []
+
+    def use(**more: Any) -> None:
+        given = {"worker": {"queues": "default,mail", "concurrency": 4}, **options, **more}
+        entry = {"BACKEND": "queuekit_django.QueuekitBackend", "QUEUES": [], "OPTIONS": given}
+        changed.append(override_settings(TASKS={"default": entry}))
+        changed[-1].enable()
+
+    tasks.ATTEMPTS.clear()
+    tasks.SEEN.clear()
+    use()
+    yield use
+    app_of().close()
+    while changed:
+        changed.pop().disable()
+
+
+@pytest.fixture
+def work(use: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that works until the queues are empty."""
+    from queuekit.worker import Worker
+    from queuekit_django import app_of
+
+    def work() -> None:
+        Worker(app_of(), burst=True).run()
+
+    return work

@@ -1,0 +1,102 @@
+"""What a worker does around the tasks of Django: connections of the database, and signals."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+pytest.importorskip("django.tasks", reason="Django 6 needs Python 3.12 or later; `tox -e django` runs these tests")
+
+from bookshop import tasks
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.tasks import TaskResultStatus
+from django.tasks.signals import task_enqueued, task_finished, task_started
+
+from queuekit.retry import Fixed
+
+
+@contextmanager
+def receiving(*signals: Any) -> Iterator[list[tuple[str, Any]]]:
+    """Collect what *signals* send, with the class of the exception that is being handled then."""
+    seen: list[tuple[str, Any]] = []
+    names = {id(task_enqueued): "enqueued", id(task_started): "started", id(task_finished): "finished"}
+
+    def receive(signal: Any, task_result: Any, **_: Any) -> None:
+        seen.append((names[id(signal)], (task_result.status, sys.exc_info()[0])))
+
+    for signal in signals:
+        signal.connect(receive)
+    try:
+        yield seen
+    finally:
+        for signal in signals:
+            signal.disconnect(receive)
+
+
+def test_signals_tell_of_each_run_and_of_the_end(use: Callable[..., None], work: Callable[..., None]) -> None:
+    """A retry starts again, and the end comes once."""
+    with receiving(task_enqueued, task_started, task_finished) as seen:
+        tasks.send_mail.using(retry=Fixed(0)).enqueue("ann")
+        work()
+
+    running, done = TaskResultStatus.RUNNING, TaskResultStatus.SUCCESSFUL
+    assert seen == [
+        ("enqueued", (TaskResultStatus.READY, None)),
+        ("started", (running, None)),
+        ("started", (running, None)),
+        ("finished", (done, None)),
+    ]
+
+
+def test_a_failure_is_being_handled_when_it_is_signalled(
+    use: Callable[..., None], work: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Django's own receiver logs the traceback by that."""
+    caplog.set_level(logging.ERROR, "django.tasks")
+
+    with receiving(task_finished) as seen:
+        tasks.fail.enqueue()
+        work()
+
+    assert seen == [("finished", (TaskResultStatus.FAILED, LookupError))]
+    assert any("nothing there" in (record.exc_text or "") or record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("task", ["query", "aquery"])
+def test_no_connection_outlives_its_task(use: Callable[..., None], work: Callable[..., None], task: str) -> None:
+    """With Django's default, each run closes what it has opened; no thread opens a second one at a time."""
+    opened: list[Any] = []
+
+    def note(connection: Any, **_: Any) -> None:
+        opened.append(connection)
+
+    connection_created.connect(note)
+    try:
+        sent = [getattr(tasks, task).enqueue() for _ in range(40)]
+        work()
+    finally:
+        connection_created.disconnect(note)
+
+    for one in sent:
+        one.refresh()
+    assert [one.return_value for one in sent] == [1] * 40
+    assert len(opened) == 40
+    assert [connection.connection for connection in opened] == [None] * 40
+
+
+def test_a_lasting_connection_serves_all_tasks_of_its_thread(
+    use: Callable[..., None], work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``CONN_MAX_AGE`` a thread keeps one, and 100 tasks on four threads open four at most."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
+
+    for _ in range(100):
+        tasks.query.enqueue()
+    work()
+
+    assert len(tasks.SEEN) == 100
+    assert len({used for _, used in tasks.SEEN}) <= len({thread for thread, _ in tasks.SEEN}) <= 4
