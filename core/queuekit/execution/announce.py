@@ -16,7 +16,7 @@ from queuekit.events import (
     MessagesSettled,
     SettledMessage,
 )
-from queuekit.execution.executor import due_moment
+from queuekit.execution.due_time import due_moment
 from queuekit.execution.outcome import Outcome, Run
 
 __all__ = ["Waits", "announce_claimed", "announce_limited", "announce_settled"]

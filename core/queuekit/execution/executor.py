@@ -27,6 +27,7 @@ from queuekit.events import EngineDown, TaskStarted, TaskUnknown
 from queuekit.execution import children
 from queuekit.execution.around import run_inside, run_inside_async
 from queuekit.execution.children import forks
+from queuekit.execution.due_time import due_moment, due_of
 from queuekit.execution.invocation import ainvoke, invoke
 from queuekit.execution.outcome import Decider, Outcome, Run
 from queuekit.execution.run import call_of, re_delayed
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from queuekit.execution.task_scope import TaskScope
     from queuekit.execution.worker_scope import WorkerScope
 
-__all__ = ["Executor", "due_moment", "due_of"]
+__all__ = ["Executor"]
 
 _logger = logging.getLogger("queuekit.middleware")
 _worker_logger = logging.getLogger("queuekit.worker")
@@ -776,25 +777,6 @@ def _of(run: Run, outcome: Outcome) -> Outcome:
     """Return *outcome* with its *run*, which the worker counts as in flight until the outcome is settled."""
     outcome.run = run
     return outcome
-
-
-def due_of(delivery: Delivery) -> float:
-    """Return when the message became due, on the broker's clock, as far as the delivery says."""
-    return max(delivery.sent_at + delivery.envelope.delay, delivery.envelope.not_before or 0.0)
-
-
-def due_moment(delivery: Delivery, message: Message) -> float | None:
-    """Return when this attempt of *message* became due, on the broker's clock; ``None`` if nothing says when.
-
-    Engines do not give the delay of the send back, so the message carries it. A retry carries its moment, unless
-    neither the broker nor the backend has a clock.
-    """
-    envelope = delivery.envelope
-    if envelope.attempt:
-        return envelope.not_before
-    if message.delay is None or envelope.hop:
-        return due_of(delivery)
-    return max(due_of(delivery), delivery.sent_at + message.delay)
 
 
 def _final_info(id: str, record: Record | None) -> Info | None:

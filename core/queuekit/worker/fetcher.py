@@ -14,7 +14,7 @@ from queuekit.broker import Delivery
 from queuekit.client.outage import Outage
 from queuekit.client.runtime import Runtime
 from queuekit.errors import UnavailableError
-from queuekit.execution.executor import due_of
+from queuekit.execution.due_time import due_of
 from queuekit.logs.errors import log_error
 from queuekit.worker.push_source import PushSource
 

@@ -12,7 +12,7 @@ from queuekit.client.codec import Message
 from queuekit.client.sender import Sending
 from queuekit.envelope import Envelope
 from queuekit.events import TaskStarted
-from queuekit.execution.executor import due_moment
+from queuekit.execution.due_time import due_moment
 from support.calls import AT_HAND, ENGINES, calls_on, each_engine
 from support.working import burst, make_app, refused, seen
 
