@@ -90,7 +90,7 @@ def queuekit_app_closing(app: Any) -> None:
 @hookimpl
 def queuekit_commands() -> Iterable[CommandSpec]:
     """Add ``queuekit metrics``."""
-    text = "Serve metrics of the queues for Prometheus."
+    text = "Serve metrics of queues and limits for Prometheus."
     return [CommandSpec(name="metrics", help=text, command="queuekit_prometheus.command:command")]
 
 
