@@ -27,6 +27,9 @@ README.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from queuekit.errors import NotInstalledError
 
 try:
@@ -35,16 +38,8 @@ try:
     # Before the suites are imported, so that a failed assert in them shows its values.
     pytest.register_assert_rewrite("queuekit_testing")
 
-    from queuekit_testing import (
-        BackendConformance,
-        BrokerConformance,
-        PluginConformance,
-        RestartConformance,
-        SerializerConformance,
-        VirtualClock,
-        eventually,
-        scaffold,
-    )
+    import queuekit_testing
+    from queuekit_testing import VirtualClock, eventually
     from queuekit_testing.application.calls import SentCall
     from queuekit_testing.application.cases import QueueMixin, QueueTestCase
     from queuekit_testing.application.queue import AppQueue, Tally
@@ -56,6 +51,26 @@ except ModuleNotFoundError as error:
     if error.name not in {"pytest", "queuekit_testing"}:
         raise
     raise NotInstalledError("queuekit-testing is not installed", fix="pip install 'queuekit[testing]'") from None
+
+if TYPE_CHECKING:
+    from queuekit_testing import (
+        BackendConformance,
+        BrokerConformance,
+        PluginConformance,
+        RestartConformance,
+        SerializerConformance,
+        scaffold,
+    )
+else:
+
+    def __getattr__(name: str) -> object:
+        """Import a suite, or ``scaffold``, when it is asked for: tests of applications need none."""
+        if name == "scaffold":
+            return import_module("queuekit_testing.scaffold")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(queuekit_testing, name)
+
 
 pytest_plugins = ["queuekit_testing.application.fixtures"]
 """The fixtures for tests of applications."""

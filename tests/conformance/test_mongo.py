@@ -52,6 +52,7 @@ class TestMongoBroker(OnSet, BrokerConformance):
     """Queues on a replica set."""
 
     CLAIMS: ClassVar = 100
+    EXAMPLES: ClassVar = 10
     HOARD: ClassVar = 800
 
 

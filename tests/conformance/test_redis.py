@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import closing
+from typing import ClassVar
 
 import pytest
 import redis
@@ -54,6 +55,7 @@ class OnRedis:
 class TestValkeyBroker(OnRedis, BrokerConformance):
     """Queues on Valkey."""
 
+    HOARD: ClassVar = 800
     LEG = "valkey"
 
 

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -18,6 +19,7 @@ pytest_plugins = ["queuekit.testing"]
 class TestSqliteBroker(BrokerConformance):
     """Queues in one file, for each test a new one."""
 
+    HOARD: ClassVar = 800
     url: EngineURL
 
     @pytest.fixture

@@ -3,14 +3,12 @@
 import ast
 import re
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 
-from support.commands import environment
+from support.commands import python
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 PROGRAMS = sorted(EXAMPLES.glob("*.py"))
@@ -29,15 +27,7 @@ def test_example_prints_what_it_says(program: Path, tmp_path: Path) -> None:
     """In a folder of its own, with the default engine."""
     shutil.copy(program, tmp_path)
 
-    ended = subprocess.run(
-        [sys.executable, program.name],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    ended = python(f"import runpy; runpy.run_path({program.name!r}, run_name='__main__')", folder=tmp_path)
 
     assert (ended.stdout.strip(), ended.returncode) == (promised(program).strip(), 0), ended.stderr
 

@@ -1,5 +1,6 @@
 """The tests of the example application pass, in memory and on servers, as its reader would run them."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from support import calls
+from support import calls, pages
 from support.commands import environment
 from support.waiting import PATIENCE, UNHURRIED
 
 SHOP = Path(__file__).parents[2] / "docs" / "examples" / "shop"
-pytest.importorskip("fastapi")
-pytest.importorskip("httpx2")
+MISSING = [name for name in ("fastapi", "httpx2") if importlib.util.find_spec(name) is None]
+"""Not imported here: its tests run in a process of their own, and each process of a run would import them."""
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {MISSING}")
 
 
 def passed(folder: Path, *options: str) -> tuple[int, str]:
@@ -24,7 +26,7 @@ def passed(folder: Path, *options: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *options],
         cwd=folder,
-        env=environment(QUEUEKIT_SEND_TIMEOUT=str(UNHURRIED)),
+        env=environment(QUEUEKIT_SEND_TIMEOUT=str(UNHURRIED), **pages.ALONE),
         capture_output=True,
         text=True,
         timeout=PATIENCE * 3,

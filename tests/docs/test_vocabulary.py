@@ -3,11 +3,8 @@
 What is still to be renamed stands in ``words.toml`` with a count, which may only be lowered.
 """
 
-import ast
 import importlib
-import io
 import re
-import tokenize
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -25,6 +22,13 @@ PAGES = sorted(
 )
 GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 ROW = re.compile(r"^\| (?P<term>[^|]+) \| (?P<meaning>[^|]+) \| `(?P<where>queuekit[\w.]*)` \|$", re.MULTILINE)
+TOKEN = re.compile(
+    r"""(?P<text>\"{3}(?:\\.|[^\\])*?\"{3}|\#[^\n]*)"""
+    r"""|[bfr]{0,2}(?:\"{3}(?:\\.|[^\\])*?\"{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|\d\w*|(?P<name>\w+)""",
+    re.DOTALL,
+)
+"""A docstring or comment, another string, a number, or a name. Python's own tokenizer takes eight times as long."""
+CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
 PART = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 WORDS: dict[str, dict[str, Any]] = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
 TERMS = [match.groupdict() for match in ROW.finditer(GLOSSARY)]
@@ -45,36 +49,37 @@ def resolve(path: str) -> object:
 
 
 @cache
+def written() -> tuple[Counter[str], list[str]]:
+    """Return how often each name stands in core and the plugins, and all docstrings and comments."""
+    names, texts = Counter[str](), list[str]()
+    for path in [*CORE, *PLUGINS]:
+        for match in TOKEN.finditer(path.read_text(encoding="utf-8")):
+            if match["name"]:
+                names[match["name"]] += 1
+            elif match["text"]:
+                texts.append(match["text"])
+    return names, texts
+
+
+@cache
 def identifiers() -> Counter[str]:
     """Return how often each word is a part of an identifier, in core and the plugins."""
     found: Counter[str] = Counter()
-    for path in [*CORE, *PLUGINS]:
-        for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-            if token.type == tokenize.NAME:
-                found.update({part.lower() for part in PART.findall(token.string)})
+    for name, count in written()[0].items():
+        found.update(dict.fromkeys({part.lower() for part in PART.findall(name)}, count))
     return found
 
 
 @cache
 def prose() -> str:
     """Return the pages of the documentation, and all docstrings and comments of core and the plugins."""
-    return "\n".join([*(path.read_text(encoding="utf-8") for path in PAGES), *texts()])
-
-
-def texts() -> Iterator[str]:
-    """Yield docstrings and comments."""
-    for path in [*CORE, *PLUGINS]:
-        for token in tokenize.generate_tokens(io.StringIO(path.read_text(encoding="utf-8")).readline):
-            if token.type == tokenize.COMMENT or (token.type == tokenize.STRING and token.string.startswith('"""')):
-                yield token.string
+    return "\n".join([*(path.read_text(encoding="utf-8") for path in PAGES), *written()[1]])
 
 
 def classes() -> Iterator[tuple[str, str]]:
     """Yield the name and the file of each class at the top of a module of core or a plugin, private ones left out."""
     for path in [*CORE, *PLUGINS]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
-        yield from ((name, path.name) for name in names if not name.startswith("_"))
+        yield from ((name, path.name) for name in CLASS.findall(path.read_text(encoding="utf-8")))
 
 
 @pytest.mark.parametrize("row", TERMS, ids=lambda row: row["term"])

@@ -3,7 +3,6 @@
 import os
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,7 +20,7 @@ from support.fault_tasks import (
     nap,
 )
 from support.fleet import Fleet
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 POOLS = pytest.mark.parametrize("pool", ["thread", "process"])
 
@@ -48,14 +47,14 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @POOLS
-@pytest.mark.parametrize("task", [fork_and_end, afork_and_end], ids=["def", "async"])
-@pytest.mark.parametrize(("way", "code"), [("exit", 7), ("raise", 1), ("return", 0)])
-def test_only_the_process_of_a_body_answers_for_it(fleet: Fleet, pool: str, task: Any, way: str, code: int) -> None:
+def test_only_the_process_of_a_body_answers_for_it(fleet: Fleet, pool: str) -> None:
     """A forked child that comes back out of the body ends as a program would; the parent's outcome counts, once."""
     fleet.start(pool=pool, concurrency=1)
 
-    assert task.send(way).get(timeout=60) == f"{way} {code}"
-    assert [nap.send(0).get(timeout=60) is not None for _ in range(3)] == [True] * 3
+    for task in (fork_and_end, afork_and_end):
+        for way, code in (("exit", 7), ("raise", 1), ("return", 0)):
+            assert task.send(way).get(timeout=PATIENCE) == f"{way} {code}"
+            assert [nap.send(0).get(timeout=PATIENCE) is not None for _ in range(3)] == [True] * 3
     assert set(fleet.ledger.counts("end").values()) == {1}
 
 
@@ -76,18 +75,13 @@ def test_child_of_a_coroutine_runs_nothing_else(fleet: Fleet, pool: str) -> None
 
 @pytest.mark.no_cover  # it puts a handler of its own for SIGTERM into each child
 @POOLS
-@pytest.mark.parametrize(
-    ("number", "method"),
-    [
-        pytest.param(signal.SIGTERM, "fork", id="term"),
-        pytest.param(signal.SIGTERM, "spawn", id="term-spawned"),
-    ],
-)
-def test_children_of_bodies_obey_signals(fleet: Fleet, pool: str, number: int, method: str) -> None:
+def test_children_of_bodies_obey_signals(fleet: Fleet, pool: str) -> None:
     """A child that a body has started can be ended with a signal, as from any other program."""
     fleet.start(pool=pool, concurrency=1)
 
-    assert fork_and_signal.send(int(number), method).get(timeout=60) == -number
+    for method in ("fork", "spawn"):
+        ended = fork_and_signal.send(int(signal.SIGTERM), method).get(timeout=PATIENCE)
+        assert ended == -signal.SIGTERM, method
 
 
 @ENDS

@@ -18,7 +18,7 @@ PROCESSES = 8
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.full), 10])
 def test_no_message_is_claimed_twice_and_nobody_starves(fleet: Fleet, batch: int) -> None:
     """Eight processes empty a queue: each message has one claimer, and nobody gets nothing while there is something."""
-    sent = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(200 * batch + 600))]
+    sent = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(120 * batch + 600))]
 
     claims = claim_in_processes(fleet.urls["broker"], fleet.folder, processes=PROCESSES, batch=batch)
 

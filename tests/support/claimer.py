@@ -10,12 +10,11 @@ from pathlib import Path
 
 from queuekit import Queuekit
 from queuekit.broker import Ack
-from support.fleet import ROOT
-from support.waiting import wait_until
 
 __all__ = ["claim_in_processes"]
 
 _LOOK = 0.002
+_TESTS = Path(__file__).parents[1]
 
 
 def claim_in_processes(url: str, folder: Path, *, processes: int, batch: int) -> list[tuple[list[str], int]]:
@@ -23,8 +22,10 @@ def claim_in_processes(url: str, folder: Path, *, processes: int, batch: int) ->
 
     With that comes how many messages were ready then: who was told that there are none must have gone short of none.
     """
+    from support.waiting import wait_until  # the processes need no pytest
+
     gate = folder / "go"
-    path = os.pathsep.join([str(ROOT / "tests"), *(str(Path(each).absolute()) for each in sys.path if each)])
+    path = os.pathsep.join([str(_TESTS), *(str(Path(each).absolute()) for each in sys.path if each)])
     command = [sys.executable, "-m", "support.claimer", url, str(gate), str(batch)]
     running = [
         subprocess.Popen([*command, str(folder / f"claimer-{number}")], env={**os.environ, "PYTHONPATH": path})

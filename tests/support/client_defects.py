@@ -27,6 +27,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
 from support.broker_defects import Defective
+from support.waiting import PATIENCE
 
 
 class FoldsCase(Defective):
@@ -103,7 +104,7 @@ class LeaksThreads(Defective):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        threading.Thread(target=threading.Event().wait, args=(8,), daemon=True, name="forgotten").start()
+        threading.Thread(target=threading.Event().wait, args=(PATIENCE,), daemon=True, name="forgotten").start()
 
 
 class TokensOfItsOwn(Defective):
@@ -312,7 +313,7 @@ class LeakingBackend(MemoryBackend):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        threading.Thread(target=threading.Event().wait, args=(8,), daemon=True, name="forgotten").start()
+        threading.Thread(target=threading.Event().wait, args=(PATIENCE,), daemon=True, name="forgotten").start()
 
 
 class Bottomless(MemoryBackend):

@@ -76,6 +76,14 @@ def stubborn(ctx: Context, gate: str) -> str:
 
 
 @app.task
+def deaf(ctx: Context, pipe: str) -> str:
+    """Wait, in one call of the system which no exception gets into, until somebody opens *pipe* to write."""
+    write_down("begin", ctx.id)
+    Path(pipe).read_bytes()
+    return ctx.id
+
+
+@app.task
 async def ahold(ctx: Context, gate: str) -> str:
     """As :func:`hold`, on the event loop; cancelling it ends it."""
     write_down("begin", ctx.id)

@@ -40,7 +40,7 @@ from sybil.parsers.abstract.doctest import DocTestStringParser
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 from queuekit.app import Queuekit
-from support.commands import MAIN
+from support.commands import MAIN, python
 from support.preloaded import Preloaded
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -51,9 +51,13 @@ ELSEWHERE = re.compile(r"git clone|python3? -m venv|(\S*/)?(pip|tox|ruff|pytest|
 WORKER = re.compile(r"queuekit worker\b(?!.*--burst)")
 FILE = re.compile(r"# (?P<name>[\w./-]+\.\w+)\n")
 COMMAND = re.compile(r"^\$ (?P<command>.+)\n(?P<output>(?:(?!\$ ).*\n)*)", re.MULTILINE)
-SIMPLE = re.compile(r"(exec )?queuekit [^|&;<>$`*?~#(){}]*")
-"""Commands of ours that need nothing of a shell but its quotes."""
+SIMPLE = re.compile(r"""(exec )?queuekit ([^|&;<>$`*?~#(){}'"]|'[^']*'|"[^"$`\\]*"|(?<= )#.*)*""")
+"""Commands of ours that need nothing of a shell but its quotes and comments."""
+TESTS = re.compile(r"(?:(?P<name>\w+)=(?P<value>\S+) )?python -m (?P<words>(?:pytest|unittest) [\w./: -]+)")
+"""Commands that run a reader's tests."""
 LONGEST_COMMAND = 300.0
+ALONE = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+"""Keeps a reader's pytest from loading the plugins of ours, which takes as long as the tests of a page."""
 
 
 def read(path: Path) -> Document:
@@ -166,7 +170,19 @@ def _console(example: Example) -> None:
         if WORKER.search(command):
             example.namespace["page"].enter_context(_worker(example, command, found["output"]))
         else:
-            _compare(example, command, found["output"], *_finish(_start(command), LONGEST_COMMAND))
+            _compare(example, command, found["output"], *_run(command))
+
+
+def _run(command: str) -> tuple[int, str]:
+    """Run *command* to its end, and return its exit code and output; tests run where queuekit has been imported."""
+    found = TESTS.fullmatch(command)
+    if found is None:
+        return _finish(_start(command), LONGEST_COMMAND)
+    module, *words = found["words"].split()
+    program = f"import runpy; runpy.run_module({module!r}, run_name='__main__', alter_sys=True)"
+    settings = {found["name"]: found["value"]} if found["name"] else {}
+    done = python(program, *words, folder=Path.cwd(), **ALONE, **settings)
+    return done.returncode, done.stdout + done.stderr
 
 
 def _start(command: str) -> subprocess.Popen[str]:
@@ -179,10 +195,10 @@ def _start(command: str) -> subprocess.Popen[str]:
     simple = SIMPLE.fullmatch(command)
     start = Preloaded if simple else subprocess.Popen
     return start(
-        [*MAIN, *shlex.split(command.removeprefix("exec "))[1:]]
+        [*MAIN, *shlex.split(command.removeprefix("exec "), comments=True)[1:]]
         if simple
         else [shutil.which("bash") or "/bin/sh", "-c", command],
-        env={**settings, "PATH": here, "NO_COLOR": "1", "COLUMNS": "100"},
+        env={**settings, **ALONE, "PATH": here, "NO_COLOR": "1", "COLUMNS": "100"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

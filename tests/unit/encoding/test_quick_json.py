@@ -4,7 +4,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuekit.encoding.quick_json import QuickJson, quick_json
@@ -73,6 +73,7 @@ def written(write: Any, value: Any) -> bytes:
         return str(error).encode(errors="replace")
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(VALUES)
 def test_writes_the_same_bytes(value: Any) -> None:
     """A process with the extra and one without write one message alike, and both refuse the same values."""

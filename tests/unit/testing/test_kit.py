@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import pytest
@@ -289,9 +289,19 @@ BROKERS = [
     Planted(endurance_defects.CountsToThree, "counts_crashes_beyond_a_few"),
     Planted(endurance_defects.NumbersToFifteen, "counts_hundreds_of_claims"),
     Planted(endurance_defects.NumbersInAByte, "counts_hundreds_of_claims"),
-    Planted(endurance_defects.RoundsDown, "rounds_no_delay_down", {"way": "send"}, right=endurance_defects.Coarse),
     Planted(
-        endurance_defects.RoundsReleasesDown, "rounds_no_delay_down", {"way": "release"}, right=endurance_defects.Coarse
+        endurance_defects.RoundsDown,
+        "rounds_no_delay_down",
+        {"way": "send"},
+        right=endurance_defects.Coarse,
+        tries=9,
+    ),
+    Planted(
+        endurance_defects.RoundsReleasesDown,
+        "rounds_no_delay_down",
+        {"way": "release"},
+        right=endurance_defects.Coarse,
+        tries=9,
     ),
     Planted(
         endurance_defects.NoHeadroom, "takes_its_largest_body_with_the_longest_names", right=endurance_defects.Roomy
@@ -538,6 +548,8 @@ def test_catches_a_backend_that_takes_its_fork_for_itself(tmp_path: Path) -> Non
 
 class BrokersAtFile(Brokers):
     """The suite, run against a class of brokers that processes share."""
+
+    HOARD: ClassVar = 400
 
     def __init__(self, kind: type[Broker], path: Path) -> None:
         self.kind: Any = kind

@@ -212,6 +212,7 @@ def test_refuses_what_is_slow_to_import(tmp_path: Path, monkeypatch: pytest.Monk
         "import time\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("queuekit_testing.plugins._TRIES", 2)
     suite = Suite()
     suite.plugin = "slow_plugin"
 

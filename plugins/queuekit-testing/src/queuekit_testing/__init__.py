@@ -1,10 +1,13 @@
 """Tools to test queuekit's plugins and applications; :mod:`queuekit.testing` exports the public names.
 
-Importing it imports pytest. Hypothesis is imported only by the tests that use it
+Importing it imports pytest. A suite is imported when it is asked for, and Hypothesis only by the tests that use it
 (``pip install 'queuekit-testing[kit]'``).
 
 (PYTEST_DONT_REWRITE applies only to this file, which has no assert: it may be imported before pytest registers it.)
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,12 +15,29 @@ import pytest
 pytest.register_assert_rewrite("queuekit_testing")
 
 from queuekit.clock import VirtualClock  # noqa: E402 - see above
-from queuekit_testing.backends import BackendConformance  # noqa: E402
-from queuekit_testing.brokers import BrokerConformance  # noqa: E402
-from queuekit_testing.brokers.restarts import RestartConformance  # noqa: E402
 from queuekit_testing.kit import eventually  # noqa: E402
-from queuekit_testing.plugins import PluginConformance  # noqa: E402
-from queuekit_testing.serializers import SerializerConformance  # noqa: E402
+
+if TYPE_CHECKING:
+    from queuekit_testing.backends import BackendConformance
+    from queuekit_testing.brokers import BrokerConformance
+    from queuekit_testing.brokers.restarts import RestartConformance
+    from queuekit_testing.plugins import PluginConformance
+    from queuekit_testing.serializers import SerializerConformance
+else:
+    _SUITES = {
+        "BackendConformance": "queuekit_testing.backends",
+        "BrokerConformance": "queuekit_testing.brokers",
+        "PluginConformance": "queuekit_testing.plugins",
+        "RestartConformance": "queuekit_testing.brokers.restarts",
+        "SerializerConformance": "queuekit_testing.serializers",
+    }
+
+    def __getattr__(name: str) -> object:
+        """Import a suite when it is asked for: tests of applications need none."""
+        if name not in _SUITES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(_SUITES[name]), name)
+
 
 __all__ = [
     "BackendConformance",

@@ -60,6 +60,10 @@ class Import(NamedTuple):
     """CPU time of core's own import in the same process."""
 
 
+_imports: dict[tuple[str, ...], Import] = {}
+"""What was measured last, by plugin and path."""
+
+
 class PluginKit(Conformance):
     """The plugin under test, and helpers."""
 
@@ -160,8 +164,14 @@ class PluginKit(Conformance):
 
     # -- import --------------------------------------------------------------------------------------------------
 
-    def import_alone(self) -> Import:
-        """Import the plugin's module in a separate process and return the cost."""
+    def import_alone(self, *, again: bool = False) -> Import:
+        """Import the plugin's module in a separate process and return the cost; once for all tests, unless *again*."""
+        name = (self.plugin, *sys.path)
+        if name not in _imports or again:
+            _imports[name] = self._import_alone()
+        return _imports[name]
+
+    def _import_alone(self) -> Import:
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         command = [sys.executable, "-c", _MEASURE, self.plugin]
         done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603 - our own
