@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import gc
 import os
 import sys
 import traceback
@@ -99,9 +98,7 @@ class Program(click.Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name in COMMANDS:
             command: click.Command = import_module(f"queuekit.cli.{name}").command
-            _collect_garbage()
             return command
-        _collect_garbage()
         plugins = ctx.ensure_object(Session).plugins()
         for spec in plugin_commands(plugins):
             if spec.name == cmd_name:
@@ -170,13 +167,6 @@ def _hint(name: str, added: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES, *EXTRAS, *added])
     meant = " or ".join(repr(each) for each in dict.fromkeys(ALIASES.get(each, each) for each in near))
     return f" Did you mean {meant}?" if meant else ""
-
-
-def _collect_garbage() -> None:
-    """Enable the collector of garbage if the program has disabled it for its imports, and leave their objects out."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
 
 
 def _exit_code(error: BaseException, session: Session) -> int:
