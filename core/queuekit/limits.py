@@ -248,14 +248,18 @@ def limits_of(value: Any) -> tuple[Limit, ...]:
         fix = "Put brackets around it" if isinstance(value, Limit) else 'Write  limits=[Rate("100/m")]'
         raise OptionError(f"limits: expected a list of limits, got {value!r:.60}", fix=fix)
     for one in value:
-        if not isinstance(one, Limit):
-            fix = f"Write  Rate({one!r:.40})" if isinstance(one, str) else ""
-            fix = f"Write  Concurrency({one})" if isinstance(one, int) and not isinstance(one, bool) else fix
-            raise OptionError(f'limits: expected limits such as Rate("100/m"), got {one!r:.60}', fix=fix)
+        _check_limit(one)
     names = [one.named("-") for one in value]
     if len(set(names)) < len(names):
         raise OptionError("limits: two limits of a task have one name", fix='Give each a name, e.g. name="stripe"')
     return tuple(value)
+
+
+def _check_limit(value: Any) -> None:
+    if not isinstance(value, Limit):
+        fix = f"Write  Rate({value!r:.40})" if isinstance(value, str) else ""
+        fix = f"Write  Concurrency({value})" if isinstance(value, int) and not isinstance(value, bool) else fix
+        raise OptionError(f'limits: expected limits such as Rate("100/m"), got {value!r:.60}', fix=fix)
 
 
 def digest(text: str) -> str:

@@ -154,10 +154,8 @@ def encode(
         payload["args"] = list(signature.args)
     if signature.kwargs:
         payload["kwargs"] = signature.kwargs
-    if signature.on_success:
-        payload["on_success"] = [link.to_dict() for link in signature.on_success]
-    if signature.on_error:
-        payload["on_error"] = [link.to_dict() for link in signature.on_error]
+    if signature.on_success or signature.on_error:
+        payload |= _links(signature)
     try:
         data = serializer.dumps(payload)
     except EncodeError as error:
@@ -169,7 +167,7 @@ def encode(
         later = "" if signature.delay is None else f',"delay":{signature.delay!r}'
         return f'{{"v":1,"id":"{id}","task":"{signature.task}","ct":"{content_type}"{later}}}\n'.encode() + data
     places: dict[str, Any] = {"parent": parent, "flow": link and link.header(), "gather": gather, "lim": limits}
-    places["each"], places["merge"] = signature.each or None, merge and merge.header()
+    places |= {"each": signature.each or None, "merge": merge and merge.header()}
     return _head(signature, id, content_type, places) + data
 
 
@@ -180,6 +178,12 @@ def signing_encoder(signing: Signing) -> Callable[..., bytes]:
         return signing.signed_message(encode(signature, **options))
 
     return encode_signed
+
+
+def _links(signature: Signature[Any]) -> dict[str, Any]:
+    """Return the follow-ups of *signature* as its payload holds them."""
+    roles = {"on_success": signature.on_success, "on_error": signature.on_error}
+    return {role: [link.to_dict() for link in links] for role, links in roles.items() if links}
 
 
 def _is_usual(signature: Signature[Any]) -> bool:

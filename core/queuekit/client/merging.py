@@ -84,7 +84,7 @@ class _Step:
     @property
     def is_new(self) -> bool:
         """Whether the message was not there before."""
-        return self.before.waiting is None or self.before.waiting.id != self.waiting.id
+        return not self.before.awaits(self.waiting.id)
 
 
 @attrs.frozen(kw_only=True)
@@ -266,7 +266,7 @@ class Merging:
                     [
                         _sent(state).record(step.call.merge, now)
                         for step, state in fresh
-                        if state.waiting is not None and state.waiting.id == step.waiting.id
+                        if state.awaits(step.waiting.id)
                     ]
                 )
 
@@ -296,7 +296,7 @@ def _known(call: Mergeable, state: KeyState, mark: Record | None) -> str:
     if mark is not None:
         return mark.body.decode("utf-8", "replace")
     id = call.envelope.id
-    return id if call.own_id and state.running is not None and state.running.id == id else ""
+    return id if call.own_id and state.runs(id) else ""
 
 
 def _is_unsure(state: KeyState, now: float) -> bool:

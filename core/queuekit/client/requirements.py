@@ -31,11 +31,9 @@ def unmet_requirements(
         yield from _unmet_service_options(runtime, name, task.defaults.broker or {})
     yield from _unequal_limits(tasks)
     yield from _unmet_bounds(runtime)
-    if runtime.backend is None:
-        yield from (f"the schedule {name} needs a result backend" for name in schedules)
-    elif not runtime.backend.capabilities.scan:
-        why = "needs a backend that can list its records (capability scan)"
-        yield from (f"the schedule {name} {why}" for name in schedules)
+    needed = "a result backend" if runtime.backend is None else "a backend that can list its records (capability scan)"
+    if runtime.backend is None or not runtime.backend.capabilities.scan:
+        yield from (f"the schedule {name} needs {needed}" for name in schedules)
 
 
 def _unmet_bounds(runtime: Runtime) -> Iterator[str]:
@@ -74,30 +72,27 @@ def _unmet_service_options(runtime: Runtime, name: str, given: Mapping[str, Any]
 def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) -> Iterator[str]:
     """Yield the options of a task that the engines do not support, each with the reason."""
     able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
-    merging = isinstance(options.unique, UniqueKey) and options.unique.merges
-    wanted = {
-        "unique": bool(options.unique) and not merging,
-        "priority": options.priority not in (None, DEFAULT_PRIORITY),
-    }
-    for option, wish in wanted.items():
-        if wish and not getattr(able, option):
-            yield f"{option}, which {scheme}:// does not support"
+    if isinstance(options.unique, UniqueKey) and options.unique.merges:
+        yield from _unmet_by_merging(options, options.unique.on_conflict, runtime, tells_time=tells_time)
+    elif options.unique and not able.unique:
+        yield f"unique, which {scheme}:// does not support"
+    if options.priority not in (None, DEFAULT_PRIORITY) and not able.priority:
+        yield f"priority, which {scheme}:// does not support"
     if options.fair_by is not None and not able.lanes and (options.fair_by.weights or not able.approximate_lanes):
         what = "weights of fair_by" if able.approximate_lanes else "fair_by"
         yield f"{what}, which {scheme}:// does not support"
     if options.expires is not None and not tells_time:
         yield f"expires, but neither {scheme}:// nor the result backend has a clock"
     yield from _unmet_by_limits(options, runtime, tells_time=tells_time)
-    if isinstance(options.unique, UniqueKey) and merging:
-        yield from _unmet_by_merging(options, options.unique.on_conflict, runtime)
-        if options.unique.on_conflict == "debounce" and not tells_time:
-            yield f'on_conflict="debounce", but neither {scheme}:// nor the result backend has a clock'
     if options.track and runtime.backend is None:
         yield "track, which needs a result backend"
 
 
-def _unmet_by_merging(options: TaskOptions, conflict: str, runtime: Runtime) -> Iterator[str]:
+def _unmet_by_merging(options: TaskOptions, conflict: str, runtime: Runtime, *, tells_time: bool) -> Iterator[str]:
     """Yield why the engines cannot let the newest arguments of a unique key win."""
+    if conflict == "debounce" and not tells_time:
+        scheme = runtime.broker_url.scheme
+        yield f'on_conflict="debounce", but neither {scheme}:// nor the result backend has a clock'
     what = f'on_conflict="{conflict}", which'
     if runtime.backend is None:
         yield f"{what} needs a result backend"

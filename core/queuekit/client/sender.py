@@ -319,15 +319,15 @@ class Sending:
         if awaited and self.ignores(signature):
             signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
-        if signature.broker is not None or (task is not None and task.defaults.broker is not None):
+        defaults = DEFAULTS if task is None else task.defaults
+        if signature.broker is not None or defaults.broker is not None:
             signature = self._with_service_options(signature)
-        if task is not None and task.defaults.on_unknown is not None and signature.on_unknown is None:
-            signature = attrs.evolve(signature, on_unknown=task.defaults.on_unknown)
+        if defaults.on_unknown is not None and signature.on_unknown is None:
+            signature = attrs.evolve(signature, on_unknown=defaults.on_unknown)
         if signature.on_success or signature.on_error:
-            self.check_service_options(signature)
-            self._check_follow_ups(signature if is_new else None)
-        if self._checks_types and task is not None and is_new and not signature.each:
-            task.parameters.all_types.check(signature.args, signature.kwargs)
+            self._check_follow_ups(signature, is_new=is_new)
+        if self._checks_types and is_new:
+            _check_types(signature, task)
         return signature, task
 
     def _staged(self, signature: Signature[Any], *, is_new: bool) -> Signature[Any]:
@@ -342,10 +342,10 @@ class Sending:
         """Raise if *signature*, or a follow-up of it, has options that the broker's service does not know."""
         self._service.check(signature)
 
-    def _check_follow_ups(self, signature: Signature[Any] | None) -> None:
-        if signature is not None:
-            for link in (*signature.on_success, *signature.on_error):
-                self.check_follow_up(link)
+    def _check_follow_ups(self, signature: Signature[Any], *, is_new: bool) -> None:
+        self.check_service_options(signature)
+        for link in (*signature.on_success, *signature.on_error) if is_new else ():
+            self.check_follow_up(link)
 
     def check_follow_up(self, signature: Signature[Any]) -> None:
         """Raise if *signature*, a follow-up or a part of a workflow, could be taken in by another message.
@@ -672,3 +672,8 @@ def _any_unique(ready: Sequence[PreparedMessage]) -> bool:
         if one.envelope.unique is not None:
             return True
     return False
+
+
+def _check_types(signature: Signature[Any], task: Task[..., Any] | None) -> None:
+    if task is not None and not signature.each:
+        task.parameters.all_types.check(signature.args, signature.kwargs)

@@ -65,6 +65,17 @@ def _write(runtime: Runtime, batch: Sequence[Outcome], lose: Lose) -> list[Outco
 
 
 def _write_in_order(runtime: Runtime, batch: Sequence[Outcome], lose: Lose) -> list[Outcome]:
+    sends = _record(runtime, batch, lose)
+    limits = runtime.broker.limits
+    for some in in_batches(sends, _bytes_of_body, most=limits.max_batch, most_bytes=limits.batch_bytes):
+        runtime.broker.send(some)
+    settlements = [outcome.settlement for outcome in batch if outcome.settlement is not None]
+    tokens = {delivery.token for delivery in runtime.broker.settle(settlements)} if settlements else set[str]()
+    return [outcome for outcome in batch if outcome.delivery.token in tokens] if tokens else []
+
+
+def _record(runtime: Runtime, batch: Sequence[Outcome], lose: Lose) -> list[Envelope]:
+    """Write the records of *batch* and count its arrivals, until no group is lost; return what is to be sent."""
     sends: list[Envelope] = []
     waiting = batch
     while waiting:
@@ -75,12 +86,7 @@ def _write_in_order(runtime: Runtime, batch: Sequence[Outcome], lose: Lose) -> l
             sends += callbacks
         sends += [envelope for outcome in waiting for envelope in outcome.sends]
         waiting = [lose(outcome, join) for outcome, join in lost]
-    limits = runtime.broker.limits
-    for some in in_batches(sends, _bytes_of_body, most=limits.max_batch, most_bytes=limits.batch_bytes):
-        runtime.broker.send(some)
-    settlements = [outcome.settlement for outcome in batch if outcome.settlement is not None]
-    tokens = {delivery.token for delivery in runtime.broker.settle(settlements)} if settlements else set[str]()
-    return [outcome for outcome in batch if outcome.delivery.token in tokens] if tokens else []
+    return sends
 
 
 def _put(runtime: Runtime, backend: Backend, batch: Sequence[Outcome]) -> None:

@@ -471,20 +471,22 @@ class Executor:
             if early is not None:
                 return early
         if self._announces or self._events.observed:
-            due = due_moment(run.delivery, run.message)
-            waited = None if due is None or envelope.generation else max(0.0, self._now(run) - due)
-            event = TaskStarted(
-                id=envelope.id,
-                task=run.message.task,
-                queue=envelope.queue,
-                attempt=envelope.attempt,
-                waited=waited,
-                worker=self._worker,
-            )
-            self._runtime.events.emit(event)
+            self._announce_start(run)
         if run.task.defaults.track:
             self.track([run], State.STARTED)
         return None
+
+    def _announce_start(self, run: Run) -> None:
+        envelope, due = run.delivery.envelope, due_moment(run.delivery, run.message)
+        event = TaskStarted(
+            id=envelope.id,
+            task=run.message.task,
+            queue=envelope.queue,
+            attempt=envelope.attempt,
+            waited=None if due is None or envelope.generation else max(0.0, self._now(run) - due),
+            worker=self._worker,
+        )
+        self._runtime.events.emit(event)
 
     def _now(self, run: Run) -> float:
         """Return the current time of the broker's clock."""
@@ -600,14 +602,9 @@ class Executor:
     def _not_now(self, delivery: Delivery, message: Message, marks: Mapping[str, Record]) -> Outcome | None:
         """Return an outcome for a message that is cancelled, has already ended, has expired, or is not due yet."""
         envelope = delivery.envelope
-        if marks:
-            info = _final_info(message.id, marks.get(result_key(message.id)))
-            if info is not None and info.generation >= envelope.generation:
-                return self.decide.done_before(delivery, message, info, lambda: info.value(self._runtime.accepted))
-            graph = graph_of(message.id)
-            mark = marks.get(cancel_key(message.id)) or (graph and marks.get(cancel_key(graph)))
-            if mark:
-                return self.decide.cancelled(delivery, message, wish=read_cancellation(mark))
+        ended = self._ended(delivery, message, marks) if marks else None
+        if ended is not None:
+            return ended
         if envelope.expires is not None and envelope.expires <= delivery.claimed_at:
             return self.decide.expired(delivery, message)
         if envelope.not_before is not None and self._limits.max_delay is not None:
@@ -615,6 +612,15 @@ class Executor:
             if left > self._limits.lease_granularity:
                 return self._delayed_again(delivery, min(left, self._limits.max_delay))
         return None
+
+    def _ended(self, delivery: Delivery, message: Message, marks: Mapping[str, Record]) -> Outcome | None:
+        """Return an outcome for a message that has already ended or is cancelled, as *marks* say."""
+        info = _final_info(message.id, marks.get(result_key(message.id)))
+        if info is not None and info.generation >= delivery.envelope.generation:
+            return self.decide.done_before(delivery, message, info, lambda: info.value(self._runtime.accepted))
+        graph = graph_of(message.id)
+        mark = marks.get(cancel_key(message.id)) or (graph and marks.get(cancel_key(graph)))
+        return self.decide.cancelled(delivery, message, wish=read_cancellation(mark)) if mark else None
 
     def _delayed_again(self, delivery: Delivery, delay: float) -> Outcome:
         """Delay a message again whose delay exceeds the broker's limit; counts as neither attempt nor crash."""

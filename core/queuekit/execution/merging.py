@@ -221,18 +221,20 @@ def _close(runtime: Runtime, backend: Backend, ending: _Ending) -> None:
         after = closed(state, id)
         if after is None or _change(backend, ending.merge, state, after, now=now):
             break
-    if state.running is None or state.running.id != id:
+    if not state.runs(id):
         return
-    waiting = state.waiting
-    mark = ended_mark(id, ttl=ending.merge.ttl)
-    outcome = ending.outcome
+    mark, outcome = ended_mark(id, ttl=ending.merge.ttl), ending.outcome
     if all(record.key != mark.key for record in outcome.records):
         outcome.records = (*outcome.records, mark)
-    if waiting is not None and not waiting.sent:
-        ending.sent = waiting.id
-        if all(one.id != waiting.id for one in outcome.sends):
-            envelope = waiting.envelope(now, longest=runtime.broker.limits.max_delay)
-            outcome.sends = (*outcome.sends, envelope)
+    if state.waiting is not None and not state.waiting.sent:
+        _send_waiting(ending, state.waiting.envelope(now, longest=runtime.broker.limits.max_delay))
+
+
+def _send_waiting(ending: _Ending, envelope: Envelope) -> None:
+    """Let the end of a message send the one that waits for it, unless it does so already."""
+    outcome, ending.sent = ending.outcome, envelope.id
+    if all(one.id != envelope.id for one in outcome.sends):
+        outcome.sends = (*outcome.sends, envelope)
 
 
 def finish(runtime: Runtime, endings: Sequence[_Ending], lost: Sequence[Outcome]) -> None:

@@ -44,9 +44,7 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
         )
     graph = build(workflow, workflow.id or new_id(), unique=sending.is_unique)
     for node in graph.nodes.values():
-        if isinstance(node, TaskNode) and node.signature is not None:
-            sending.check_service_options(node.signature)
-            sending.check_follow_up(node.signature)
+        _check(node, sending)
     records = _records(runtime, graph)
     large = len(records) > _RECORDS
     if large:
@@ -62,6 +60,12 @@ def start(runtime: Runtime, sending: Sending, workflow: Workflow[Any]) -> Graph:
             if sent[place].duplicate
         )
     return graph
+
+
+def _check(node: TaskNode | GroupNode, sending: Sending) -> None:
+    if isinstance(node, TaskNode) and node.signature is not None:
+        sending.check_service_options(node.signature)
+        sending.check_follow_up(node.signature)
 
 
 def _records(runtime: Runtime, graph: Graph) -> list[Record]:

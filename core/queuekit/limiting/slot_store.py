@@ -65,6 +65,10 @@ class Wish:
         """Return the wish of a delivery. The places are sorted, as those of everyone else are."""
         return cls(Waiter.of(delivery), tuple(sorted(places, key=lambda place: place.record)), task)
 
+    def is_written(self, failed: set[SlotKey]) -> bool:
+        """Return whether it waits, or has its slots, though the records of *failed* were not written."""
+        return (self.waits is not None and self.waits not in failed) or not failed.intersection(self.places)
+
 
 class Slots:
     """The slots of all concurrency limits.
@@ -100,11 +104,10 @@ class Slots:
                     states[place].extended = states[place].extended or now + self._waits / 3
 
         def written(failed: set[SlotKey]) -> list[SlotKey]:
-            again = [wish for wish in left if failed.intersection(wish.places)]
             for wish in left:
-                wish.done = wish.done or (wish.waits is not None and wish.waits not in failed) or wish not in again
-            left[:] = again
-            return [place for wish in again for place in wish.places]
+                wish.done = wish.done or wish.is_written(failed)
+            left[:] = [wish for wish in left if failed.intersection(wish.places)]
+            return [place for wish in left for place in wish.places]
 
         self._change([place for wish in wishes for place in wish.places], now, decide, written)
         waiting = [wish.waiter.lease for wish in wishes if wish.done and wish.waits and wish.waiter.queue]
@@ -245,11 +248,16 @@ class Slots:
         records = self._backend.get([*wanted, *{LIMIT + place.name for place in wanted.values()}])
         states = {place: _state(place, records) for place in wanted.values()}
         overdue = [id for state in states.values() for id, one in state.holders.items() if one.until <= now]
-        beats = self._backend.get([beat_of(id) for id in overdue]) if overdue else {}
-        alive = {id: now + (beats[key].ttl or self._lease) for id in overdue if (key := beat_of(id)) in beats}
+        alive = self._alive(overdue, now) if overdue else {}
         for state in states.values():
             state.expire(now, alive)
         return states
+
+    def _alive(self, holders: Iterable[str], now: float) -> dict[str, float]:
+        """Return until when those of *holders* that show a sign of life hold their slots."""
+        keys = {beat_of(id): id for id in holders}
+        beats = self._backend.get([*keys])
+        return {keys[key]: now + (beat.ttl or self._lease) for key, beat in beats.items()}
 
     def _write(self, states: Iterable[SlotState], now: float, *, known: bool) -> set[SlotKey]:
         """Write what has changed, and return the keys of which others wrote the record meanwhile.

@@ -61,7 +61,7 @@ def leave(runtime: Runtime, merge: Merge | None, id: str, *, removed: bool) -> K
     state = state_of(runtime, merge)
     if merge is None or state is None:
         return None
-    waited = state.waiting is not None and state.waiting.id == id
+    waited = state.awaits(id)
     if not waited and not removed:
         return None
     after = end(runtime, merge, id)

@@ -33,6 +33,7 @@ from queuekit.schedules.triggers import When
 from queuekit.signature import Signature
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
+from queuekit.tasks.task import Task
 from queuekit.timelimit import time_limit
 from queuekit.wire.call_options import at_least_one
 from queuekit.wire.records import Info, read_infos
@@ -434,14 +435,7 @@ def _next(entry: StoredSchedule, progress: Progress, now: float) -> float | None
 def _resolved(part: Any, tasks: Tasks, default_queue: str) -> Any:
     """Return *part* with the options that are decided on send, which need the registered tasks."""
     if isinstance(part, Signature):
-        options = resolve(part, tasks.get(part.task))
-        chosen = {
-            name: getattr(options, name) for name in ("priority", "expires", "unique", "fair_by", "ignore_result")
-        }
-        task = tasks.get(part.task)
-        if task is not None and task.defaults.broker is not None:
-            chosen["broker"] = {**task.defaults.broker, **(part.broker or {})}
-        return attrs.evolve(part, queue=options.queue or default_queue, sender=None, **chosen)
+        return _resolved_call(part, tasks.get(part.task), default_queue)
     if isinstance(part, Chain):
         return attrs.evolve(part, links=[_resolved(link, tasks, default_queue) for link in part.links], sender=None)
     if isinstance(part, Group):
@@ -450,3 +444,11 @@ def _resolved(part: Any, tasks: Tasks, default_queue: str) -> Any:
     assert isinstance(part, Chord)  # noqa: S101 - there are no other kinds
     group = _resolved(part.group, tasks, default_queue)
     return attrs.evolve(part, group=group, callback=_resolved(part.callback, tasks, default_queue), sender=None)
+
+
+def _resolved_call(call: Signature[Any], task: Task[..., Any] | None, default_queue: str) -> Signature[Any]:
+    options = resolve(call, task)
+    chosen = {name: getattr(options, name) for name in ("priority", "expires", "unique", "fair_by", "ignore_result")}
+    if task is not None and task.defaults.broker is not None:
+        chosen["broker"] = {**task.defaults.broker, **(call.broker or {})}
+    return attrs.evolve(call, queue=options.queue or default_queue, sender=None, **chosen)

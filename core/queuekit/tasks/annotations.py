@@ -133,20 +133,22 @@ def parts_of(annotation: Any, names: Names) -> Iterator[Any]:
 
 def _parts(part: Any) -> tuple[Any, ...]:
     """Return the parts of a type: its arguments, and the types behind a NewType, alias or type variable."""
-    inner: list[Any] = []
-    origin, args = get_origin(part), get_args(part)
-    if origin is Literal:  # texts in it are values
-        args = tuple(item for item in args if isinstance(item, enum.Enum))
-    for item in args[:1] if origin is Annotated else args:
-        inner += item if isinstance(item, list) else [item]
-    # For a member, as in Literal[Colour.RED], its class.
-    inner = [type(item) if isinstance(item, enum.Enum) else item for item in inner]
+    inner = _arguments(part)
     for attribute in ("__supertype__", "__value__", "__bound__", "__constraints__"):
         found = None if isinstance(part, type) else getattr(part, attribute, None)
         inner += found if isinstance(found, tuple) else [found]
     # A parametrized pydantic model, Page[Item], also accepts a Page.
     inner.append((getattr(part, "__pydantic_generic_metadata__", None) or {}).get("origin"))
     return tuple(inner)
+
+
+def _arguments(part: Any) -> list[Any]:
+    """Return the types among the arguments of a type, those of a list of arguments too."""
+    origin, args = get_origin(part), get_args(part)
+    if origin is Literal:  # texts in it are values; the class of a member, as in Literal[Colour.RED], is a type
+        return [type(item) for item in args if isinstance(item, enum.Enum)]
+    lists = [item if isinstance(item, list) else [item] for item in (args[:1] if origin is Annotated else args)]
+    return [item for some in lists for item in some]
 
 
 def is_secret(annotation: Any, names: Names) -> bool:

@@ -177,12 +177,10 @@ def _literal(allowed: tuple[Any, ...]) -> Convert:
 
 
 def _union(args: tuple[Any, ...], names: Names) -> Convert | None:
-    members: list[Convert] = []
-    for arg in args:
-        member = compiled(arg, names)
-        if member is None:
-            return None
-        members.append(member)
+    found = [compiled(arg, names) for arg in args]
+    members = [member for member in found if member is not None]
+    if len(members) < len(args):
+        return None
     alone = sum(member is not _none for member in members) == 1
 
     def convert(value: Any, path: str, mode: int) -> Any:

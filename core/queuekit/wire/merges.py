@@ -181,11 +181,19 @@ class KeyState:
         """Whether the running message will send the waiting one."""
         return self.running is not None and not self.closing
 
+    def runs(self, id: str) -> bool:
+        """Return whether message *id* runs."""
+        return self.running is not None and self.running.id == id
+
+    def awaits(self, id: str) -> bool:
+        """Return whether message *id* waits."""
+        return self.waiting is not None and self.waiting.id == id
+
     def has_started(self, id: str, *, mode: str) -> bool:
         """Return whether message *id* has left its place in the record, if it had one, to run."""
         if mode == "latest":
-            return self.running is not None and self.running.id == id
-        return self.waiting is None or self.waiting.id != id
+            return self.runs(id)
+        return not self.awaits(id)
 
     def record(self, merge: Merge, now: float) -> Record:
         """Return the record of the key *merge*, to be written over this version."""
@@ -238,9 +246,7 @@ def merged(state: KeyState, call: Waiting, *, quiet: float | None) -> KeyState:
 
 def withdrawn(state: KeyState, id: str) -> KeyState | None:
     """Return the state without the waiting message *id*; ``None`` if that does not wait."""
-    if state.waiting is None or state.waiting.id != id:
-        return None
-    return attrs.evolve(state, waiting=None)
+    return attrs.evolve(state, waiting=None) if state.awaits(id) else None
 
 
 # -- a message that arrives at a worker
@@ -270,21 +276,19 @@ def arrived(state: KeyState, id: str, queue: str, *, mode: str, now: float, paus
         pause: Seconds to wait while another message runs.
         ended: Whether the message that runs by the record has ended.
     """
-    running, waiting = state.running, state.waiting
-    own = waiting if waiting is not None and waiting.id == id else None
-    if (running is not None and running.id == id) or (mode == "debounce" and own is None):
+    own = state.waiting if state.awaits(id) else None
+    if state.runs(id) or (mode == "debounce" and own is None):
         return KeyTurn()
     if own is not None and own.due > now + _GRAIN:
         return KeyTurn(wait=own.due - now)
-    if running is not None and not ended:
+    if state.running is not None and not ended:
         return KeyTurn(wait=pause)
     after = state
     if mode == "latest":
         after = attrs.evolve(state, running=Running(id=id, queue=queue, since=now), closing=False)
-    # Without a place of its own in the record, which is gone, or since it was replayed, it runs as it is.
-    return (
-        KeyTurn(after=after) if own is None else KeyTurn(after=attrs.evolve(after, waiting=None), content=own.content)
-    )
+    if own is None:  # without a place of its own in the record, which is gone, or since it was replayed
+        return KeyTurn(after=after)
+    return KeyTurn(after=attrs.evolve(after, waiting=None), content=own.content)
 
 
 # -- a message that ends
@@ -292,9 +296,7 @@ def arrived(state: KeyState, id: str, queue: str, *, mode: str, now: float, paus
 
 def closed(state: KeyState, id: str) -> KeyState | None:
     """Return the state while message *id* ends; ``None`` if it does not run, or already is at its end."""
-    if state.running is None or state.running.id != id or state.closing:
-        return None
-    return attrs.evolve(state, closing=True)
+    return attrs.evolve(state, closing=True) if state.runs(id) and not state.closing else None
 
 
 def over(state: KeyState, id: str, *, sent: str = "") -> KeyState | None:
@@ -308,7 +310,7 @@ def over(state: KeyState, id: str, *, sent: str = "") -> KeyState | None:
     waiting = state.waiting
     if waiting is not None and waiting.id == id:  # it never started, e.g. because it was cancelled
         return attrs.evolve(state, waiting=None)
-    if state.running is None or state.running.id != id:
+    if not state.runs(id):
         return None
     if waiting is not None and waiting.id == sent:
         waiting = attrs.evolve(waiting, sent=True)

@@ -288,6 +288,13 @@ class AppQueue:
         if self._crashing:
             counts["crashed"] += 1
             return
+        self._write(outcome)
+        counts[_NAMES.get(outcome.status, outcome.status)] += 1
+        if raises and outcome.status in {"failed", "dead"}:
+            raise runner.problem or TaskFailed(self._what(delivery, outcome))
+
+    def _write(self, outcome: Outcome) -> None:
+        """Write *outcome*, and tell limits, listeners and the test of it."""
         self._workflows.expand([outcome])
         write(self._runtime, [outcome], lose=self._workflows.lose)
         limiter = self._limiter()
@@ -297,9 +304,6 @@ class AppQueue:
             self.note(envelope)
         if outcome.event is not None:
             self._runtime.events.emit(outcome.event)
-        counts[_NAMES.get(outcome.status, outcome.status)] += 1
-        if raises and outcome.status in {"failed", "dead"}:
-            raise runner.problem or TaskFailed(self._what(delivery, outcome))
 
     def _late(self, run: Run) -> Outcome | None:
         """Return the outcome of a message that may not start now by the limits of its task."""
