@@ -18,6 +18,7 @@ import pytest
 from queuekit import Fixed, Queuekit
 from queuekit.errors import ConfigError, UnavailableError
 from queuekit.events import (
+    ChildRecycled,
     EngineDown,
     LimitedMessage,
     MessageFacts,
@@ -27,6 +28,7 @@ from queuekit.events import (
     SettledMessage,
     TickSent,
     TicksMissed,
+    WorkerRecycled,
 )
 from queuekit.ids import new_id
 from queuekit.limiting.rates import slowed
@@ -121,13 +123,15 @@ def test_a_scrape_equals_the_ledger(app: Queuekit) -> None:
     assert found["queuekit_task_wait_seconds_count", on] == 11_000
 
 
-def test_counts_what_schedules_and_engines_do() -> None:
-    """Ticks by what became of them, how late they were, and calls without an answer, by operation alone."""
+def test_counts_what_schedules_engines_and_processes_do() -> None:
+    """Ticks by what became of them, calls without an answer by operation alone, processes by why they were replaced."""
     tally = ProcessTally()
 
     tally(TickSent(schedule="s", at=1.0, id="id-1", late=0.2))
     tally(TicksMissed(schedule="s", count=3, first=1.0, last=3.0))
     tally(EngineDown(doing="begin shop.mail", error="refused", retry_in=1.0))
+    tally(WorkerRecycled(worker="w", replacement="x", reason="age", value=1.0, bound=1.0))
+    tally(ChildRecycled(worker="w", pid=7, reason="rss", value=2.0, bound=1.0))
     tally(MessagesSent(messages=(MessageFacts("id-1", "t", "q"), MessageFacts("id-2", "t", "q", 0, duplicate=True))))
 
     found = {
@@ -138,6 +142,7 @@ def test_counts_what_schedules_and_engines_do() -> None:
     }
     assert found["queuekit_schedule_ticks", "missed"] == 3
     assert found["queuekit_engine_errors", "begin"] == 1
+    assert (found["queuekit_recycled", "worker", "age"], found["queuekit_recycled", "child", "rss"]) == (1, 1)
     assert found["queuekit_messages_sent", "q", "t"] == 1
 
 
