@@ -28,7 +28,19 @@ if _has_django():
     FOLDER = tempfile.TemporaryDirectory(prefix="queuekit-django-")  # a database in memory never closes its connections
     settings.configure(
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER.name}/shop.db"}},
-        INSTALLED_APPS=["queuekit_django", "bookshop"],
+        INSTALLED_APPS=[
+            *(f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes", "sessions", "messages")),
+            "queuekit_django",
+            "bookshop",
+        ],
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.middleware.csrf.CsrfViewMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.messages.middleware.MessageMiddleware",
+        ],
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+        ROOT_URLCONF="bookshop.urls",
         SECRET_KEY="of these tests",  # noqa: S106 - guards nothing
         TASKS={
             "default": {
@@ -37,6 +49,19 @@ if _has_django():
                 "OPTIONS": {"broker": "memory://bookshop"},
             }
         },
+        TEMPLATES=[
+            {
+                "BACKEND": "django.template.backends.django.DjangoTemplates",
+                "APP_DIRS": True,
+                "OPTIONS": {
+                    "context_processors": [
+                        "django.template.context_processors.request",
+                        "django.contrib.auth.context_processors.auth",
+                        "django.contrib.messages.context_processors.messages",
+                    ]
+                },
+            }
+        ],
         USE_TZ=True,
     )
     django.setup()
