@@ -142,6 +142,7 @@ class Slots:
         def decide(states: States) -> None:
             for state in states.values():
                 self._release(self.waiters(state))
+                state.loaded += [key for key, _ in state.parts]  # deleted once the record is written
                 state.front, state.parts, state.back, state.holders = [], [], [], {}
 
         self._change([place], now, decide)

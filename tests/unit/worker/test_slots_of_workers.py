@@ -208,25 +208,26 @@ def test_operator_sees_and_changes_it(app: Queuekit) -> None:
     assert why.text.startswith(f"it waits for a slot: Concurrency crm: 1 of 1 held by {view.holders[0]}, ")
 
 
-def test_limit_that_left_the_code_lets_all_go() -> None:
-    """Workers of code without the limit find the line, and end it."""
+@pytest.mark.parametrize("count", [5, 300, pytest.param(10_000, marks=pytest.mark.torture)])
+def test_limit_that_left_the_code_lets_all_go(count: int) -> None:
+    """Workers of code without the limit find the line, however long, and end it."""
     clock = VirtualClock()
     app = make_app(clock=clock)
     app.task(name="pay", limits=[Concurrency(1, name="crm")])(lambda: None)
-    app.send_many([app.tasks["pay"].s() for _ in range(5)])
-    limited = Worker(app)
-    deliveries = app.runtime.broker.receive(["default"], limit=5, wait=0, lease=30)
+    app.send_many([app.tasks["pay"].s() for _ in range(count)])
+    limited, broker = Worker(app), app.runtime.broker
     limiter = Limiter(app.runtime, app.runtime.need_backend("a test"), app.tasks)
-    runs = limited._prepared(deliveries)
-    limiter.apply(runs)
-    assert held(app) == (1, 4)
+    while deliveries := broker.receive(["default"], limit=1_000, wait=0, lease=30):
+        limiter.apply(limited._prepared(deliveries))
+    assert held(app) == (1, count - 1)
     without = make_app(broker=app.config.broker, clock=clock)
     without.task(name="pay")(lambda: None)
 
     Limiter(without.runtime, without.runtime.need_backend("a test"), without.tasks).look_seldom()
 
     assert held(app) == (0, 0)
-    assert len(app.runtime.broker.receive(["default"], limit=9, wait=0, lease=30)) == 4
+    assert counts(app) == {"ready": count - 1, "leased": 1}
+    assert not list(app.runtime.need_backend("a test").walk("line:"))
     app.close()
     without.close()
 
