@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.commands import MAIN, environment, write
+from support.preloaded import Preloaded
 from support.waiting import PATIENCE
 
 pytest.importorskip("queuekit_dashboard", reason="pip install -e plugins/queuekit-dashboard starlette jinja2 uvicorn")
@@ -45,7 +46,7 @@ def test_open_page_does_not_hold_it_up(tmp_path: Path) -> None:
     """Ctrl-C ends it without an error, while a page follows the figures."""
     write(tmp_path, {"tasks.py": "from queuekit import Queuekit\napp = Queuekit(broker='sqlite:///jobs.db')\n"})
     command = [*MAIN, "--app", "tasks:app", "dashboard", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    with Preloaded(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         root, _, token = process.stderr.readline().split()[1].partition("/login?token=")
         connection = HTTPConnection(urllib.parse.urlsplit(root).netloc, timeout=PATIENCE)
@@ -83,7 +84,7 @@ def test_open_request_is_cancelled_without_a_traceback(tmp_path: Path) -> None:
     """A request that does not end in time, e.g. since an engine does not answer, is cut off in a line."""
     write(tmp_path, {"tasks.py": SLOW})
     command = [*MAIN, "--app", "tasks:app", "dashboard", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    with Preloaded(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         root, _, token = process.stderr.readline().split()[1].partition("/login?token=")
         connection = HTTPConnection(urllib.parse.urlsplit(root).netloc, timeout=PATIENCE)
@@ -103,7 +104,7 @@ def test_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     """The printed address shows the login, all else is closed, and Ctrl-C ends it."""
     write(tmp_path, {"tasks.py": "from queuekit import Queuekit\napp = Queuekit(broker='sqlite:///jobs.db')\n"})
     command = [*MAIN, "--app", "tasks:app", "dashboard", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+    with Preloaded(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
             name, address = process.stderr.readline().split()
