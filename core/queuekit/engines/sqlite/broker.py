@@ -157,7 +157,7 @@ class SqliteBroker(Broker):
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the counts of *queues*; due messages count as ready, even if no worker runs."""
         self._promote()
-        return {queue: inspection.counts(self._database, queue) for queue in queues}
+        return inspection.counts(self._database, queues)
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
         """Return messages in *place*."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from queuekit.backend import Page
@@ -17,18 +17,20 @@ from queuekit.engines.sqlite.statements import Row
 from queuekit.envelope import Envelope, Unique
 from queuekit.timelimit import made_progress
 
-__all__ = ["counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue"]
+__all__ = ["COUNTS", "counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue"]
 
 BATCH = 500
 """Most messages that one transaction changes, so that workers can write in between."""
 STATES = {Place.READY: READY, Place.DELAYED: DELAYED, Place.LEASED: LEASED, Place.DEAD: DEAD}
 
-_COUNTS = """
-SELECT (SELECT count(*) FROM messages WHERE state = 0 AND queue = ?),
-    (SELECT count(*) FROM messages WHERE state = 1 AND queue = ?),
-    (SELECT count(*) FROM messages WHERE state = 2 AND queue = ?),
-    (SELECT count(*) FROM messages WHERE state = 3 AND queue = ?),
-    (SELECT min(due) FROM messages WHERE state = 0 AND queue = ?)"""
+_IN = "queue IN (SELECT value FROM json_each(?)) GROUP BY queue"
+COUNTS = f"""
+SELECT 0, queue, count(*), min(due) FROM messages WHERE state = 0 AND {_IN}
+UNION ALL SELECT 1, queue, count(*), 0 FROM messages WHERE state = 1 AND {_IN}
+UNION ALL SELECT 2, queue, count(*), 0 FROM messages WHERE state = 2 AND {_IN}
+UNION ALL SELECT 3, queue, count(*), 0 FROM messages WHERE state = 3 AND {_IN}"""
+"""Reads each index once, for all queues of a JSON list: those of delayed and leased messages are not by queue."""
+_COUNTS_OF_ONE = COUNTS.replace(_IN, "queue = ? GROUP BY queue")
 
 _STORED = """
 SELECT seq, id, queue, body, priority, not_before, expires, attempt, generation, hop, unique_key, unique_until,
@@ -63,16 +65,20 @@ def queues(database: Database) -> list[str]:
     return [name for (name,) in database.read("SELECT name FROM queues ORDER BY name")]
 
 
-def counts(database: Database, queue: str) -> QueueCounts:
-    """Return the number of messages in each place."""
-    ((ready, delayed, leased, dead, oldest),) = database.read(_COUNTS, (queue,) * 5)
-    return QueueCounts(
-        ready=ready,
-        delayed=delayed,
-        leased=leased,
-        dead=dead,
-        oldest_age=None if oldest is None else max(0.0, database.time.now() - oldest),
-    )
+def counts(database: Database, names: Sequence[str]) -> dict[str, QueueCounts]:
+    """Return the number of messages of each queue in each place."""
+    found: dict[str, dict[int, tuple[int, float]]] = {name: {} for name in names}
+    one = len(found) == 1
+    sql, which = (_COUNTS_OF_ONE, names[0]) if one else (COUNTS, json.dumps(list(found)))
+    for state, name, count, oldest in database.read(sql, (which,) * len(STATES)):
+        found[name][state] = count, oldest
+    now = database.time.now()
+    return {name: _counts(states, now) for name, states in found.items()}
+
+
+def _counts(states: Mapping[int, tuple[int, float]], now: float) -> QueueCounts:
+    numbers = {place.value: states[state][0] for place, state in STATES.items() if state in states}
+    return QueueCounts(**numbers, oldest_age=max(0.0, now - states[READY][1]) if READY in states else None)
 
 
 def peek(database: Database, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:

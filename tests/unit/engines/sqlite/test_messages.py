@@ -1,7 +1,9 @@
 """Messages and records as rows of ``sqlite:///``: many with one statement, and none of them changed by it."""
 
 import math
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -493,3 +495,19 @@ def test_a_page_costs_the_same_wherever_it_begins(broker: SqliteBroker, place: P
     far = broker.peek("q", place=place, limit=900).cursor
 
     assert 0 < steps(broker, place, far) < 2 * steps(broker, place, behind)
+
+
+def test_counting_reads_each_index_once(broker: SqliteBroker, url: EngineURL) -> None:
+    """For all queues together; one alone has the same counts."""
+    broker.send([message("a", queue="mail"), message("b", queue="mail"), message("c", delay=60.0)])
+    with closing(sqlite3.connect(url.path)) as connection:
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {inspection.COUNTS}", ("[]",) * 4)]
+
+    found = broker.counts(["mail", "q", "none"])
+
+    reads = [line.partition("messages_")[2].split()[0] for line in plan if "messages_" in line]
+    assert reads == ["in_turn", "delayed", "leased", "dead"]
+    assert [(one.ready, one.delayed) for one in found.values()] == [(2, 0), (0, 1), (0, 0)]
+    assert (found["mail"].oldest_age is not None, found["q"].oldest_age) == (True, None)
+    assert [broker.counts([name])[name].delayed for name in found] == [0, 1, 0]
+    assert broker.counts([]) == {}
