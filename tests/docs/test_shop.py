@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from queuekit_testing.kit import unique_name
 from support import calls, pages
+from support.aws_servers import shared_ministack
 from support.commands import environment
 from support.waiting import PATIENCE, UNHURRIED
 
@@ -59,8 +61,13 @@ def mongo(_folder: Path) -> list[str]:
     return ["--queuekit-url", calls._mongo_url()]
 
 
+def aws(_folder: Path) -> list[str]:
+    """Return the options for an imitation of SQS."""
+    return ["--queuekit-url", shared_ministack().sqs(unique_name("shop"))]
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("options", [sqlite, redis, mongo])
+@pytest.mark.parametrize("options", [sqlite, redis, mongo, aws])
 def test_tests_of_the_shop_pass_on_an_engine(tmp_path: Path, options: Callable[[Path], list[str]]) -> None:
     """Those that move the clock are skipped with that reason."""
     count, printed = passed(tmp_path, *options(tmp_path))
