@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from django.core.checks import CheckMessage, Error
@@ -59,9 +59,9 @@ class QueuekitBackend(BaseTaskBackend):
     def __init__(self, alias: str, params: dict[str, Any]) -> None:
         super().__init__(alias, params)
 
-    @property
+    @cached_property
     def holder(self) -> AliasApp:
-        """The app of the alias, which all threads share.
+        """The app of the alias, which all threads share. Django makes another backend when the settings change.
 
         Raises:
             OptionError: A value of ``OPTIONS`` is not valid.

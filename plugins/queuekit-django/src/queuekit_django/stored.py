@@ -107,7 +107,8 @@ class DjangoCall:
         last = self.runs[-1] if self.runs else None
         place = 0 if last is None else rank(State.RETRY, attempt=last.attempt, generation=last.generation)
         ttl = delay + 2 * runtime.config.results_expire
-        body = join_frame({"v": 1}, json.dumps(attrs.asdict(self), default=datetime.isoformat).encode())
+        fields = {**attrs.asdict(self, recurse=False), "runs": [attrs.asdict(run) for run in self.runs]}
+        body = join_frame({"v": 1}, json.dumps(fields, default=datetime.isoformat).encode())
         record = Record(key=call_key(id), body=body, ttl=ttl, rank=place, task=self.task)
         return record if runtime.signing is None else runtime.signing.signed_record(record)
 
