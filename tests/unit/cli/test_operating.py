@@ -51,6 +51,7 @@ CHANGING = (
     (re.compile(r"ran [0-9.]+ ms"), "ran SPAN"),
     (re.compile(r"process \d+ on \S+,"), "process PID on HOST,"),
     (re.compile(r" {2,}"), "  "),
+    (re.compile(r"^ +(?=SPAN ago)", re.MULTILINE), ""),  # ages of several rows may differ in width
 )
 
 
