@@ -229,6 +229,17 @@ def _bounded(app: Queuekit, **worker: Any) -> Queuekit:
     return Queuekit(**engines, default_queue=app.config.default_queue, worker=worker)
 
 
+def _search(app: Queuekit, id: str) -> None:
+    """Look for a message that is in one of many queues, and for one that is in none."""
+    broker = app.runtime.broker
+    if broker.capabilities.inspect:
+        names = [*(f"queue-{number}" for number in range(20)), app.config.default_queue]
+        found = broker.search(names, id)
+        assert found is not None
+        assert (found.envelope.id, found.envelope.queue) == (id, app.config.default_queue)
+        assert (broker.search(names[:-1], id), broker.search(names, "nobody")) == (None, None)
+
+
 def move_messages(app: Queuekit) -> None:
     """Move what waits, in two parts, there and back: nothing is lost or doubled, and ids and unique keys are kept."""
     app.task(name="pay", unique=True)(lambda amount: amount)
@@ -237,6 +248,7 @@ def move_messages(app: Queuekit) -> None:
     late = app.tasks["pay"].options(delay="1h").send(4)
     admin = Admin(app)
 
+    _search(app, ids[0])
     first = list(move(admin, here, there, most=3, rate=2.0, sleep=pauses.append))
     second = list(move(admin, here, there, sleep=pauses.append))
 

@@ -734,13 +734,15 @@ class Admin:
         """Return the message *id* from the queue that its record names, or from any other."""
         if not self._broker.capabilities.inspect:
             return None
-        queues = dict.fromkeys([hint] if hint else []) | dict.fromkeys(self.queue_names())
-        for queue in queues:
+        if hint:
             with self.in_time():
-                found = list(self._broker.find(queue, [id]))
+                found = list(self._broker.find(hint, [id]))
             if found:
                 return self._queued(found[0])
-        return None
+        queues = [queue for queue in self.queue_names() if queue != hint]
+        with self._in_parts():
+            stored = self._broker.search(queues, id)
+        return None if stored is None else self._queued(stored)
 
     def _remove(self, id: str, queued: QueuedMessage | None, info: Info) -> bool:
         """Remove a waiting message, and record that; return false if it is not waiting or cannot be removed."""

@@ -169,6 +169,11 @@ class SqliteBroker(Broker):
         self._promote()
         return inspection.find(self._database, queue, ids)
 
+    def search(self, queues: Sequence[str], id: str) -> Stored | None:
+        """Return the message *id* from the first of *queues* that holds it."""
+        self._promote()
+        return inspection.search(self._database, queues, id)
+
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
         replayed = inspection.requeue(self._database, queue, ids)

@@ -17,7 +17,7 @@ from queuekit.engines.sqlite.statements import Row
 from queuekit.envelope import Envelope, Unique
 from queuekit.timelimit import made_progress
 
-__all__ = ["COUNTS", "counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue"]
+__all__ = ["COUNTS", "counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue", "search"]
 
 BATCH = 500
 """Most messages that one transaction changes, so that workers can write in between."""
@@ -115,6 +115,15 @@ def find(database: Database, queue: str, ids: Sequence[str]) -> list[Stored]:
     sql = f"{_STORED} WHERE queue = ? AND state < 4 AND id IN (SELECT value FROM json_each(?))"
     found = {stored.envelope.id: stored for stored in map(_stored, database.read(sql, (queue, wanted)))}
     return [found[id] for id in dict.fromkeys(ids) if id in found]
+
+
+def search(database: Database, queues: Sequence[str], id: str) -> Stored | None:
+    """Return the message from the first of *queues* that holds it, by its id alone."""
+    held = {
+        stored.envelope.queue: stored
+        for stored in map(_stored, database.read(f"{_STORED} WHERE id = ? AND state < 4", (id,)))
+    }
+    return next((held[queue] for queue in queues if queue in held), None)
 
 
 def dead_beyond(database: Database, queue: str, *, count: int | None, before: float | None, limit: int) -> list[str]:

@@ -215,6 +215,11 @@ class MongoBroker(Broker):
         with self._engine.calls():
             return inspection.find(self._engine, queue, ids)
 
+    def search(self, queues: Sequence[str], id: str) -> Stored | None:
+        """Return the message *id* from the first of *queues* that holds it."""
+        with self._engine.calls():
+            return inspection.search(self._engine, queues, id)
+
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
         return inspection.requeue(self._engine, queue, ids)

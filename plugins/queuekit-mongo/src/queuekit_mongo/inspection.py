@@ -43,7 +43,7 @@ from queuekit_mongo.layout import (
 )
 from queuekit_mongo.settling import gone
 
-__all__ = ["counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue"]
+__all__ = ["counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue", "search"]
 
 BATCH = 500
 """Messages that one call changes, so that workers can run calls in between."""
@@ -130,10 +130,19 @@ def _page(engine: Engine, wanted: Doc, order: Order, limit: int) -> list[Doc]:
 
 def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
     """Return those of *ids* that *queue* holds."""
-    wanted = {"_id": {"$in": [message_id(queue, id) for id in ids]}, "state": {"$ne": DONE}}
+    return _held(engine, [message_id(queue, id) for id in dict.fromkeys(ids)])
+
+
+def search(engine: Engine, queues: Sequence[str], id: str) -> Stored | None:
+    """Return the message from the first of *queues* that holds it."""
+    return next(iter(_held(engine, [message_id(queue, id) for queue in queues])), None)
+
+
+def _held(engine: Engine, ids: Sequence[str]) -> list[Stored]:
+    """Return the messages with these ``_id``, in this order."""
     now = engine.time.latest()
-    found = {doc["_id"]: doc for doc in engine.messages.find(wanted)}
-    docs = (found.get(message_id(queue, id)) for id in dict.fromkeys(ids))
+    found = {doc["_id"]: doc for doc in engine.messages.find({"_id": {"$in": list(ids)}, "state": {"$ne": DONE}})}
+    docs = (found.get(id) for id in ids)
     return [stored_of(doc, _place_of(doc, now)) for doc in docs if doc is not None]
 
 

@@ -342,6 +342,10 @@ class RedisBroker(Broker):
         """Return those of *ids* that *queue* holds."""
         return inspection.find(self._engine, queue, ids)
 
+    def search(self, queues: Sequence[str], id: str) -> Stored | None:
+        """Return the message *id* from the first of *queues* that holds it."""
+        return inspection.search(self._engine, queues, id)
+
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
         return inspection.requeue(self._engine, queue, ids)

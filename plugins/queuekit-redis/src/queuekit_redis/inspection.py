@@ -12,7 +12,7 @@ from queuekit_redis.encoding import micros, read_stored
 from queuekit_redis.engine import Engine
 from queuekit_redis.server import RedisCall, run
 
-__all__ = ["counts", "dead_beyond", "find", "peek", "purge", "queues", "remove", "requeue"]
+__all__ = ["counts", "dead_beyond", "find", "peek", "purge", "queues", "remove", "requeue", "search"]
 
 PART = 500
 """Most messages that one step reads or changes."""
@@ -55,6 +55,16 @@ def find(engine: Engine, queue: str, ids: Sequence[str]) -> list[Stored]:
         for place, fields in zip(places, _parts(shown), strict=True):
             found.append(read_stored(queue, Place(place.decode()), fields))
     return found
+
+
+def search(engine: Engine, queues: Sequence[str], id: str) -> Stored | None:
+    """Return the message from the first of *queues* that holds it; ask for all of them in one round trip."""
+    calls = [run("find", [engine.keys.queue(queue)], [id]) for queue in queues]
+    replies = engine.server.call(calls, again=True) if calls else []
+    for queue, (places, shown) in zip(queues, replies, strict=True):
+        for place, fields in zip(places, _parts(shown), strict=True):
+            return read_stored(queue, Place(place.decode()), fields)
+    return None
 
 
 def dead_beyond(engine: Engine, queue: str, *, count: int | None, before: float | None, limit: int) -> list[str]:
