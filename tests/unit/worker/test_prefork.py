@@ -21,7 +21,7 @@ def adopted(pipe):
     if files:
         os.write(files[0], f"{len(files)} {sys.stdin.read()!r} {sys.argv == [child.__file__]} "
             f"{sys.modules['__main__'] is child} {os.getppid()}".encode())
-    {after}
+        {after}
     return 7
 
 child.adopted = adopted
