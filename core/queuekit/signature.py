@@ -148,7 +148,7 @@ class Signature(Generic[R_co, T_contra]):
     ignore_result: bool | None = attrs.field(default=None, kw_only=True)
     on_unknown: str | None = attrs.field(default=None, kw_only=True)
     unique: UniqueKey | Unique | bool | str | None = attrs.field(default=None, kw_only=True)
-    fair_by: Fair | Lane | None = attrs.field(default=None, kw_only=True)
+    fair_by: Fair | Lane | str | Any = attrs.field(default=None, kw_only=True)
     broker: dict[str, Any] | None = attrs.field(default=None, kw_only=True)
     on_success: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)
     on_error: tuple[Signature[Any], ...] = attrs.field(default=(), converter=signatures, kw_only=True)

@@ -16,7 +16,7 @@ MANY = 2_000
 
 
 @pytest.fixture
-def shared() -> Iterator["redis.Redis[bytes]"]:
+def shared() -> Iterator[redis.Redis]:
     """Return the client library's own client of the server that all tests share."""
     host, _, port = EngineURL.parse(shared_url("valkey")).hosts[0].rpartition(":")
     client = redis.Redis(host, int(port))
@@ -39,9 +39,7 @@ def drain(broker: RedisBroker) -> list[str]:
 
 
 @pytest.mark.parametrize("way", ["done", "purged"])
-def test_many_lanes_leave_nothing_behind(
-    broker: RedisBroker, shared: "redis.Redis[bytes]", prefix: str, way: str
-) -> None:
+def test_many_lanes_leave_nothing_behind(broker: RedisBroker, shared: redis.Redis, prefix: str, way: str) -> None:
     """Lanes with one message each start in their order, and no key of lanes stays when none is ready (QK14)."""
     ids = [f"m{number % 7}-{number}" for number in range(MANY)]  # not in the order of names
     for first in range(0, MANY, 500):
@@ -56,9 +54,7 @@ def test_many_lanes_leave_nothing_behind(
     assert not {":{q}:lanes", ":{q}:turns"} & keys
 
 
-def test_steady_lanes_are_forgotten_while_others_go_on(
-    broker: RedisBroker, shared: "redis.Redis[bytes]", prefix: str
-) -> None:
+def test_steady_lanes_are_forgotten_while_others_go_on(broker: RedisBroker, shared: redis.Redis, prefix: str) -> None:
     """A queue that is never empty keeps only the lanes that wait, and those of the turn that goes on."""
     broker.send([message(f"flood-{number}", "flood") for number in range(400)])
     for number in range(300):
@@ -88,9 +84,7 @@ def test_message_that_comes_back_late_sets_nothing_back(broker: RedisBroker) -> 
     [b"", b"\x00" * 9, b"\x00" * 10, b"\xff" * 10 + b"x", b"\x00\x00\x00\x00\x00\x00\xf0\x3f\xff\xff"],
     ids=["none", "short", "no-weight", "not-a-number", "cut"],
 )
-def test_foreign_lane_stops_nobody(
-    broker: RedisBroker, shared: "redis.Redis[bytes]", prefix: str, extras: bytes
-) -> None:
+def test_foreign_lane_stops_nobody(broker: RedisBroker, shared: redis.Redis, prefix: str, extras: bytes) -> None:
     """Bytes that only look like a lane are delivered, ready or delayed, and others go on (QK9)."""
     broker.send([message("bad", "a"), message("later", "a", delay=0.001), message("good", "b")])
     for id in (b"bad", b"later"):

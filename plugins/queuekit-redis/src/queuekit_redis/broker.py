@@ -106,8 +106,9 @@ class RedisBroker(Broker):
         if not envelopes:
             return []
         self.check_sizes(envelopes)
-        if len(envelopes) == 1 and envelopes[0].unique is envelopes[0].lane is None and self._send_one(envelopes[0]):
-            return [envelopes[0].id]
+        first = envelopes[0]
+        if len(envelopes) == 1 and first.unique is None and first.lane is None and self._send_one(first):
+            return [first.id]
         return self._send_all(envelopes)
 
     def _send_all(self, envelopes: Sequence[Envelope]) -> list[str]:

@@ -62,7 +62,8 @@ def micros(seconds: float) -> float:
 
 def pack_envelope(envelope: Envelope) -> bytes:
     """Return the stored bytes of *envelope*, without its id and queue."""
-    if envelope.expires is envelope.not_before is envelope.unique is envelope.lane is None:
+    unmarked = envelope.unique is None and envelope.lane is None
+    if unmarked and envelope.expires is None and envelope.not_before is None:
         head = _HEADER.pack(envelope.priority, 0, envelope.generation, envelope.attempt, envelope.hop)
         return head + envelope.body
     flags, extras = 0, b""

@@ -40,7 +40,8 @@ def send_arguments(envelope: Envelope) -> tuple[Any, ...]:
 
 def is_plain(envelope: Envelope) -> bool:
     """Return whether a message is due at once, without unique key and lane, so that the quick scripts can send it."""
-    return envelope.unique is envelope.lane is envelope.not_before is None and envelope.delay <= 0
+    bare = envelope.unique is None and envelope.lane is None and envelope.not_before is None
+    return bare and envelope.delay <= 0
 
 
 def is_plain_ack(settlement: Settlement) -> bool:

@@ -8,7 +8,18 @@ from typing import Any
 import attrs
 import pytest
 
-from queuekit.broker import Broker, Capabilities, CommitItem, Dead, Delivery, Place, Release, Replace, Stored
+from queuekit.broker import (
+    Broker,
+    Capabilities,
+    CommitItem,
+    Dead,
+    Delivery,
+    Place,
+    Release,
+    Replace,
+    Settlement,
+    Stored,
+)
 from queuekit.envelope import Envelope, Lane
 from queuekit_testing.brokers.kit import BrokerKit
 from queuekit_testing.kit import needs
@@ -137,7 +148,7 @@ class LanesTests(BrokerKit):
         """A message stays in its lane when it is retried or comes back, where the service itself shares out fairly."""
         sent = self.message(queue, lane=Lane("a lane"))
         found = self.sent_and_taken(broker, sent)
-        settlement = Release(found)
+        settlement: Settlement = Release(found)
         if way == "retried":
             settlement = Replace(found, attrs.evolve(found.envelope, attempt=1))
         self.do(broker, settlement)
