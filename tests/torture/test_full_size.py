@@ -115,7 +115,7 @@ def test_processes_killed_while_they_are_recycled(fleet: Fleet, pool: str) -> No
         group = fleet.start_ready(concurrency=4, processes=2, pool=pool, max_tasks=50, max_age=5, drain=5)
         while fleet.left():
             let_pass(EVERY)
-            for pid in random.sample(found := [*group.workers(), *bodies(group)], k=min(1, len(found))):
+            for pid in random.sample(found := [*begun(group), *bodies(group)], k=min(1, len(found))):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     kills += 1
@@ -129,10 +129,17 @@ def test_processes_killed_while_they_are_recycled(fleet: Fleet, pool: str) -> No
         }
         wait_until(lambda: len(group.workers()) == 2, what="two processes, and no replacement", timeout=60)
 
+    wait_until(lambda: fleet.dead() or fleet.ledger.has("end", sent), what="the end of all that were sent")
     assert set(fleet.ledger.counts("end")) == set(sent)
     assert sum(runs.values()) - count <= 4 * kills
     assert not fleet.dead()
     assert "has taken its place" in log
+
+
+def begun(group: Group) -> list[int]:
+    """Return the pids of the worker processes that have begun to work: a worker gives up on five failed starts."""
+    log = group.read_log()
+    return [pid for pid in group.workers() if f"-{pid} ready" in log]
 
 
 def bodies(group: Group) -> list[int]:
