@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -24,9 +25,9 @@ def shared() -> Iterator[redis.Redis]:
     client.close()
 
 
-def message(id: str, lane: str, **options: float) -> Envelope:
+def message(id: str, lane: str, **options: Any) -> Envelope:
     """Return a message."""
-    return Envelope(id=id, queue="q", body=b"b", lane=Lane(lane), **options)  # type: ignore[arg-type]
+    return Envelope(id=id, queue="q", body=b"b", lane=Lane(lane), **options)
 
 
 def drain(broker: RedisBroker) -> list[str]:

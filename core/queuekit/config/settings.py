@@ -448,18 +448,18 @@ _TABLES_BY_QUEUE = frozenset({"worker.queues", "worker.dead_max_age", "worker.de
 
 def _row(key: str, value: Any) -> str:
     """Return the value of *key* as ``config show`` prints it."""
-    if value is not None and key in _DURATIONS:
+    if value is None:
+        return "the broker's" if key == "backend" else ""
+    if key in _DURATIONS:
         return durations.format(value)
-    if value is not None and key == "worker.max_rss":
+    if key == "worker.max_rss":
         return sizes.format(value)
     if key in _TABLES_BY_QUEUE:
         shown = durations.format if key == "worker.dead_max_age" else str
         return ",".join(f"{name}:{shown(one)}" for name, one in value.items())
-    if key == "backend" and value is None:
-        return "the broker's"
     if key == "signing_keys":
         return ", ".join(f"*** (id {one.id})" for one in value)
-    return "" if value is None else _text(_masked(key, value))
+    return _text(_masked(key, value))
 
 
 def _text(value: Any) -> str:

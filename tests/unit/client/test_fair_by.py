@@ -77,7 +77,7 @@ def test_app_without_fair_tasks_has_no_lanes() -> None:
 
 @pytest.mark.parametrize(
     "fair_by",
-    ["tenant", 7, ["tenant"], arg("nobody"), Fair(arg("tenant"), {"a": 0}), Fair("a b"), Lane("x"), Fair("tenant", 3)],  # type: ignore[arg-type]
+    ["tenant", 7, ["tenant"], arg("nobody"), Fair(arg("tenant"), {"a": 0}), Fair("a b"), Lane("x"), Fair("tenant", 3)],  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     ids=str,
 )
 def test_wrong_declaration_is_refused_at_once(fair_by: Any) -> None:

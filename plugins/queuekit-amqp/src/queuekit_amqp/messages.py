@@ -136,7 +136,7 @@ def _decoded(raw: bytes) -> tuple[str, dict[str, Any]]:
         found.decode(raw)
     except Exception:  # noqa: BLE001 - pika raises many kinds for a malformed table
         return "", {}
-    return str(found.message_id or ""), found.headers or {}
+    return str(found.message_id or ""), dict(found.headers or {})
 
 
 def _slow(raw: bytes) -> tuple[str, bytes, int]:
