@@ -59,8 +59,7 @@ def move(
     """
     if to is not None and check_name(to, what="queue") == queue:
         raise OptionError(f"the messages are on {queue!r} already", fix="Name another queue")
-    counts = admin.counts_of(queue) if admin.reports(Place.READY) else None  # SQS counts roughly
-    left = min(sys.maxsize if most is None else most, sys.maxsize if counts is None else counts.ready)
+    left = min(sys.maxsize if most is None else most, _ready(admin, queue))
     step = _STEP if rate is None else max(1, min(_STEP, int(rate)))
     size, first = min(_FIRST, step), dict[str, Envelope]()
     for number in itertools.count():
@@ -77,6 +76,12 @@ def move(
         size = alike([len(one.envelope.body) for one in found], most=step)
         if rate is not None and left > 0:
             sleep(len(found) / rate)
+
+
+def _ready(admin: Admin, queue: str) -> int:
+    """Return how many messages of *queue* are ready; no limit where that is not known, or roughly, as on SQS."""
+    counts = admin.counts_of(queue) if admin.reports(Place.READY) else None
+    return sys.maxsize if counts is None else counts.ready
 
 
 def _claim(admin: Admin, queue: str, limit: int) -> list[Delivery]:

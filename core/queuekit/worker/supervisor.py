@@ -138,8 +138,7 @@ class Supervisor:
     ) -> None:
         self.app = app
         self._ref = ref
-        self._burst = burst
-        self._name = name
+        self._burst, self._name = burst, name
         self._wait_for = wait_for
         self._bell: socket.socket | None = None
         """What wakes the wait for news."""

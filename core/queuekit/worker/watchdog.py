@@ -88,8 +88,7 @@ class Watchdog:
         self._runtime = runtime
         self._executor = executor
         self._in_flight, self._in_threads, self._bodies = in_flight, in_threads, bodies
-        self._give_up = give_up
-        self._thread_of = thread_of
+        self._give_up, self._thread_of = give_up, thread_of
         self._is_apart = is_apart
         self._cancel = cancel
         self._deliver = deliver
