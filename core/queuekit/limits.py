@@ -29,6 +29,7 @@ __all__ = [
     "limits_of",
     "parse_rate",
     "rate_text",
+    "shortened",
 ]
 
 _RATE = re.compile(r"\s*([0-9][0-9_]{0,11})\s*/\s*([^\s/][^/]*?)\s*")
@@ -69,11 +70,15 @@ class Argument:
         if not isinstance(value, _PLAIN):
             kind = type(value).__name__
             raise OptionError(f"{task}: the key of {what}, {self}, is text or a number, not {kind}")
-        text = str(value)
-        return text if len(text) <= _LONGEST_KEY else f"{text[:_LONGEST_KEY]}#{digest(text)}"
+        return shortened(str(value))
 
     def __str__(self) -> str:
         return f'arg("{".".join(self.path)}")'
+
+
+def shortened(key: str) -> str:
+    """Return *key*; if it is long, its start, and a digest that tells it from others."""
+    return key if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]}#{digest(key)}"
 
 
 def arg(path: str) -> Argument:

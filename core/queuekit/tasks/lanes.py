@@ -7,7 +7,7 @@ from typing import Any
 from queuekit.envelope import Lane
 from queuekit.errors import OptionError
 from queuekit.fair import Fair
-from queuekit.limits import Argument
+from queuekit.limits import Argument, shortened
 from queuekit.signature import Signature
 from queuekit.tasks.limit_keys import arguments_of
 from queuekit.tasks.task import Task
@@ -36,5 +36,6 @@ def lane_of(fair: Fair, call: Signature[Any], task: Task[..., Any] | None) -> La
     key = argument.of(arguments, task=call.task, what="fair_by")
     if key is None:
         return COMMON
-    key = key if key.isascii() else key.encode("utf-8", "backslashreplace").decode()
+    if not key.isprintable():  # SQLite's JSON ends at a null character, and operators see the key
+        key = shortened("".join(one if one.isprintable() else ascii(one)[1:-1] for one in key))
     return Lane(key, fair.weights.get(key, 1.0))

@@ -56,6 +56,7 @@ def lanes_of(app: Queuekit) -> list[Lane | None]:
         ),
         pytest.param(arg("tenant"), Signature("report", ("a", ), priority=2, delay=5), Lane("a"), id="with-options"),
         pytest.param(arg("tenant"), Signature("report", ("\udc80é",)), Lane("\\udc80é"), id="not-unicode"),
+        pytest.param(arg("tenant"), Signature("report", ("a\0é\n",)), Lane("a\\x00é\\n"), id="control-characters"),
     ],
 )  # fmt: skip
 def test_message_has_the_lane_of_its_call(fair_by: Any, call: Signature[Any], lane: Lane) -> None:
