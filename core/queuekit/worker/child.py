@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from queuekit.errors import QueuekitError
@@ -35,6 +35,8 @@ __all__ = ["FORKED", "adopted", "main"]
 FORKED = "queuekit-child"
 """What the system calls a forked process, in ``/proc/PID/comm``; its command line is that of the supervisor."""
 
+_LOOK = 1.0
+"""Seconds between two looks for the supervisor: what the app forked there may keep the other end of the pipe open."""
 _YOUNG = 10_000
 """New objects after which Python collects garbage. A batch in flight has some thousands, and almost no cycles."""
 
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     children.listen(signal.SIGINT, lambda *_: None)
     children.listen(signal.SIGTERM, lambda number, _: asked.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    usual = gc.get_threshold()
+    parent, usual = os.getppid(), gc.get_threshold()
     numbers = [int(argument) for argument in arguments]
     answer_signal(numbers[3])
     for number in numbers:
@@ -65,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     _look_less_for_cycles(usual)
     if asked:
         worker.stop("SIGTERM")
-    listener = threading.Thread(target=_listen, args=(pipe, worker), name="queuekit-pipe", daemon=True)
+    listener = threading.Thread(target=_listen, args=(pipe, worker, parent), name="queuekit-pipe", daemon=True)
     listener.start()
     worker.others.append(listener)
     with suppress(OSError):  # the listener thread notices that the supervisor is gone
@@ -77,12 +79,20 @@ def main(arguments: Sequence[str]) -> int:
 
 def adopted(pipe: socket.socket) -> int:
     """Wait until the supervisor passes the files over *pipe*, then run as :func:`main`; 0 if it needs no process."""
-    files = socket.recv_fds(pipe, 1, 3)[1]
+    files = socket.recv_fds(pipe, 1, 3)[1] if _hears(pipe, os.getppid()) else []
     if not files:
         return 0
     with suppress(OSError):
         Path("/proc/self/comm").write_text(FORKED, encoding="ascii")
     return main([str(number) for number in (pipe.detach(), *files)])
+
+
+def _hears(pipe: Connection | socket.socket, parent: int) -> bool:
+    """Wait for something to read; return false if *parent*, the supervisor, is gone before."""
+    while not wait([pipe], _LOOK):
+        if os.getppid() != parent:
+            return False
+    return True
 
 
 def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, files: Sequence[int]) -> Worker:
@@ -123,12 +133,14 @@ def _look_less_for_cycles(usual: tuple[int, int, int]) -> None:
         gc.set_threshold(_YOUNG, *usual[1:])
 
 
-def _listen(pipe: Connection, worker: Worker) -> None:
+def _listen(pipe: Connection, worker: Worker, parent: int) -> None:
     """Follow the supervisor's commands; if it is gone, finish what runs and end."""
     while True:
         try:
-            word = pipe.recv()
+            word = pipe.recv() if _hears(pipe, parent) else None
         except (EOFError, OSError):
+            word = None
+        if word is None:
             worker.keep_leases()
             worker.stop("its supervisor is gone")
             return

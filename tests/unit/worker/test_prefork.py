@@ -82,6 +82,21 @@ def test_nothing_is_forked_beside_another_thread() -> None:
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
+def test_ends_with_its_supervisor_whatever_the_app_has_forked_there() -> None:
+    """A manager of multiprocessing, for example, keeps a copy of the supervisor's end of each pipe, and lives on."""
+    program = (
+        "import os, signal\nfrom queuekit.worker.prefork import preforked\nwith preforked(1):\n"
+        "    pid = os.fork()\n    if pid == 0:\n        os.closerange(0, 3)\n        signal.alarm(150)\n"
+        "        signal.pause()\n    print(pid, flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+
+    # Returns when nobody has the output open: when the worker process has ended.
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+
+
 def test_without_processes_there_is_nothing_to_adopt() -> None:
     """The supervisor then starts its own."""
     with preforked(0) as prefork:
