@@ -10,6 +10,7 @@ pytest.importorskip("django.tasks", reason="Django 6 needs Python 3.12 or later;
 
 from bookshop import tasks
 from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.tasks import TaskResultStatus, default_task_backend, task, task_backends
 from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
@@ -242,8 +243,9 @@ def test_eager_calls_from_a_loop_are_finished(use: Callable[..., None]) -> None:
         ({"broker": "sqlite:///q.db", "worker": {"concurrency": 0}}, "E001", "concurrency"),
         ({"broker": "sqlite:///q.db", "backend": "none"}, "E002", "get_result"),
         ({"broker": "sqlite:///q.db", "backend": "none"}, "E003", "limits"),
+        ({"broker": "sqlite:///q.db", "on_commit": "nosuch"}, "E004", "'nosuch', and DATABASES has only default"),
     ],
-    ids=["memory", "scheme", "setting", "no-results", "limits"],
+    ids=["memory", "scheme", "setting", "no-results", "limits", "on-commit"],
 )
 def test_checks_say_what_cannot_work(use: Callable[..., None], more: dict[str, Any], code: str, text: str) -> None:
     """``manage.py check`` reports engines and settings that cannot do what tasks ask, and asks no engine."""
@@ -252,6 +254,14 @@ def test_checks_say_what_cannot_work(use: Callable[..., None], more: dict[str, A
     found = [problem for problem in run_checks() if problem.id == f"queuekit_django.{code}"]
 
     assert any(text in problem.msg for problem in found)
+
+
+def test_an_alias_that_does_not_exist_is_named_with_those_that_do(use: Callable[..., None]) -> None:
+    """A misspelt alias is answered by those of ``TASKS``, for ``app_of`` and ``--task-backend``."""
+    use()
+
+    with pytest.raises(ImproperlyConfigured, match="no entry 'nosuch'; it has default"):
+        app_of("nosuch")
 
 
 def test_changed_settings_make_another_app(use: Callable[..., None], tmp_path: Any) -> None:

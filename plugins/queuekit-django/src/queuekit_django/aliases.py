@@ -112,6 +112,8 @@ def app_of(alias: str = "default") -> Queuekit:
     Raises:
         ImproperlyConfigured: The alias does not exist, or has another backend.
     """
+    if alias not in task_backends.settings:
+        raise ImproperlyConfigured(f"TASKS has no entry {alias!r}; it has {', '.join(task_backends.settings)}")
     backend: Any = task_backends[alias]
     holder = getattr(backend, "holder", None)
     if not isinstance(holder, AliasApp):

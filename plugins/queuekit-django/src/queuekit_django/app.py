@@ -21,8 +21,7 @@ def load(alias: str) -> Queuekit:
     """Return the app of *alias* with the tasks of all installed apps.
 
     Raises:
-        ImproperlyConfigured: The settings cannot be used, or *alias* has another backend.
-        InvalidTaskBackend: TASKS does not have the alias.
+        ImproperlyConfigured: The settings cannot be used, TASKS does not have the alias, or it has another backend.
     """
     if not apps.ready:
         django.setup()

@@ -145,6 +145,9 @@ class QueuekitBackend(BaseTaskBackend):
         return list(self._problems())
 
     def _problems(self) -> Iterator[CheckMessage]:
+        if self._database and self._database not in list(connections):
+            known = ", ".join(connections)
+            yield self._problem("E004", f"on_commit is {self._database!r}, and DATABASES has only {known}")
         try:
             runtime = self.holder.app.runtime
             require_shared(runtime)
