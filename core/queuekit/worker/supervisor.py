@@ -575,13 +575,20 @@ class Supervisor:
             self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
 
     def _judge_extra(self, child: _Child, code: int, how: str) -> None:
-        """Report a bad end of a process that was recycled, and try again to start a replacement that is wanted."""
+        """Report a bad end of a process that was recycled, and try again to start a replacement that is wanted.
+
+        In a burst, its replacement may have found the queues empty and ended: another one takes what goes back to them.
+        """
         if code in (0, DRAINED):
+            return
+        place = self._beside(child.number)
+        if self._burst and child.recycled and not child.drains and place not in self._children:
+            self._again(place, how, ready=True, lived=time.monotonic() - child.started, name=child.name)
             return
         if child.recycled or not self._is_wanted(child.number):
             self.app.events.emit(WorkerCrashed(name=child.name or "a replacement", how=how, again_in=None))
             return
-        name = f"the replacement of {self._children[self._beside(child.number)].name}"
+        name = f"the replacement of {self._children[place].name}"
         self._again(child.number, how, ready=child.ready, lived=0.0, name=name)
 
     def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:

@@ -35,8 +35,8 @@ class Process:
 class Processes(Supervisor):
     """A supervisor whose processes a test speaks for."""
 
-    def __init__(self, app: Queuekit) -> None:
-        super().__init__(app, AppRef(target="tasks:app"))
+    def __init__(self, app: Queuekit, *, burst: bool = False) -> None:
+        super().__init__(app, AppRef(target="tasks:app"), burst=burst)
         self.ends: dict[str, Any] = {}
         """The other end of the pipe of each process, by its name."""
 
@@ -79,9 +79,10 @@ class Processes(Supervisor):
         return next(child for child in self._children.values() if child.name == name)
 
 
-def two_old(**settings: Any) -> Processes:
+def two_old(*, burst: bool = False, **settings: Any) -> Processes:
     """Return a supervisor of two processes, both beyond their bound."""
-    processes = Processes(make_app(worker={"processes": 2, "max_age": BOUND, "drain": 30, **settings}))
+    app = make_app(worker={"processes": 2, "max_age": BOUND, "drain": 30, **settings})
+    processes = Processes(app, burst=burst)
     for number in range(2):
         processes._start(number)
         processes._children[number].started -= OLD + number
@@ -178,6 +179,20 @@ def test_the_death_of_one_that_was_replaced_starts_no_other() -> None:
 
     assert (processes.names, processes._restarts) == ({0: "w-1", 1: "w-3"}, {})
     assert [(event.name, event.again_in) for event in crashes] == [("w-2", None)]
+
+
+def test_a_burst_takes_what_one_that_was_replaced_held_when_it_died() -> None:
+    """Its replacement has found the queues empty, and has ended."""
+    processes = two_old(burst=True)
+    processes._recycle(time.monotonic())
+    processes.says("w-3", Serves())
+    processes.ended("w-3")
+    assert (processes.names, processes._restarts) == ({0: "w-1", 3: "w-2"}, {})
+
+    processes.ended("w-2", code=-9)
+    processes._start_again()
+
+    assert processes.names == {0: "w-1", 1: "w-4"}
 
 
 def test_nobody_is_replaced_in_a_stop() -> None:
