@@ -69,6 +69,16 @@ def test_a_worker_serves_the_queues_of_its_alias(site: Path) -> None:
     assert "PENDING" in apart.stdout
 
 
+def test_hints_name_the_command_of_django(site: Path) -> None:
+    """What a command suggests can be pasted where only Django's command knows the settings."""
+    run(site, "-c", SEND)
+
+    done = run(site, "-m", "django", "queuekit", "--task-backend=other", "queues")
+
+    assert "python -m django queuekit --task-backend other worker" in done.stderr
+    assert "--app" not in done.stderr
+
+
 def test_says_which_alias_is_not_served(site: Path) -> None:
     """An alias with another backend cannot be meant, and the error says so in a few lines."""
     done = run(site, "-m", "django", "queuekit", "--task-backend", "dummy", "queues")

@@ -37,6 +37,8 @@ class Session:
         self.config_path: str | None = None
         self.overrides: dict[str, object] = {}
         """Settings of the command line, by dotted name."""
+        self.started_as: tuple[str, ...] = ()
+        """What was typed instead of ``queuekit --app``, where another program runs this one with an app of its own."""
         self.quiet = False
         """Whether hints are left out."""
         self.full_traceback = False
@@ -55,8 +57,8 @@ class Session:
 
     def command(self, rest: str, *, without: Container[str] = ()) -> str:
         """Return a command line ready to paste: ``queuekit``, the options that this one was given, and *rest*."""
-        words = ["queuekit"]
-        if self.target is not None and not self.guessed:
+        words = list(self.started_as or ["queuekit"])
+        if self.target is not None and not self.guessed and not self.started_as:
             words += ["--app", self.target]
         if self.config_path is not None:
             words += ["--config", self.config_path]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -29,12 +31,12 @@ class Command(BaseCommand):
     def run_from_argv(self, argv: list[str]) -> None:
         """Run ``manage.py queuekit ...``: options belong to queuekit, but for those that manage.py has read."""
         alias, rest = _split(argv[2:])
-        _run(alias, rest, program=f"{argv[0]} queuekit")
+        _run(alias, rest, program=_program(argv[0]))
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Run the command for ``call_command("queuekit", "worker", "--burst")``."""
         alias, rest = _split([*args, *options.get("arguments", ())])
-        _run(alias, rest, program="manage.py queuekit")
+        _run(alias, rest, program=_program("manage.py"))
 
 
 def _split(words: list[str]) -> tuple[str | None, list[str]]:
@@ -51,10 +53,22 @@ def _split(words: list[str]) -> tuple[str | None, list[str]]:
     return parser.parse_args(leading).task_backend, words
 
 
-def _run(alias: str | None, words: list[str], *, program: str) -> None:
-    from queuekit.cli import main
+def _program(path: str) -> tuple[str, ...]:
+    """Return what starts *path*, the first word of ``sys.argv``, from a shell."""
+    name = Path(path).name
+    if name == "__main__.py":
+        return ("python", "-m", "django", "queuekit")
+    return ("python", path, "queuekit") if name.endswith(".py") else (name, "queuekit")
 
-    main.main(args=["--app", f"queuekit_django.app:{alias or _only()}", *words], prog_name=program)
+
+def _run(alias: str | None, words: list[str], *, program: tuple[str, ...]) -> None:
+    from queuekit.cli import main
+    from queuekit.cli.session import Session
+
+    session = Session()
+    session.started_as = program if alias is None else (*program, _ALIAS, alias)
+    args = ["--app", f"queuekit_django.app:{alias or _only()}", *words]
+    main.main(args=args, prog_name=shlex.join(program), obj=session)
 
 
 def _only() -> str:
