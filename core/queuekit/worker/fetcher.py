@@ -244,7 +244,11 @@ class Fetcher:
 
     def _take(self, queues: list[str], *, limit: int, wait: float) -> list[Delivery]:
         if self._push is not None:
-            return self._push.next(queues, limit=limit, wait=wait)
+            found = self._push.next(queues, limit=limit, wait=wait)
+            if found or not self._burst or limit <= 0:
+                return found
+            # What is pushed may still be on its way, so it goes back: only the queue itself says that it is empty.
+            self._push.close()
         return self._runtime.broker.receive(queues, limit=limit, wait=wait, lease=self._lease)
 
     def _note_ages(self, deliveries: list[Delivery]) -> None:

@@ -15,7 +15,7 @@ from queuekit.worker.push_source import PushSource
 from queuekit_testing.kit import unique_name
 from support.push_defects import Pushing
 from support.waiting import wait_until
-from support.working import counts, inside, working
+from support.working import burst, counts, inside, working
 
 
 class PushPlugin:
@@ -64,6 +64,36 @@ def test_a_worker_runs_what_is_pushed(app: Queuekit) -> None:
     assert not any(subscription.buffer for subscription in broker.subscriptions)
     assert counts(app) == {}
     assert not inside(app, Place.LEASED)
+
+
+class Late(Subscription):
+    """Has nothing at the first look: what is pushed is still on its way."""
+
+    def __init__(self, inner: Subscription) -> None:
+        self.inner, self.looks = inner, 0
+
+    def next(self, *, limit: int, wait: float, queues: Sequence[str] = ()) -> list[Delivery]:
+        """Return what has arrived."""
+        self.looks += 1
+        return [] if self.looks == 1 else self.inner.next(limit=limit, wait=wait, queues=queues)
+
+    def close(self) -> None:
+        """Give back what has arrived."""
+        self.inner.close()
+
+
+def test_a_burst_asks_the_queue_before_it_ends(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty look at a subscription does not say that the queue is empty."""
+    subscribe = Pushing.subscribe
+    monkeypatch.setattr(Pushing, "subscribe", lambda *args, **kwargs: Late(subscribe(*args, **kwargs)))
+    done: list[int] = []
+    app.task(name="note")(done.append)
+    app.send_many(app.tasks["note"].s(number) for number in range(50))
+
+    burst(app)
+
+    assert sorted(done) == list(range(50))
+    assert counts(app) == {}
 
 
 def test_nothing_of_a_paused_queue_is_pushed(app: Queuekit) -> None:
