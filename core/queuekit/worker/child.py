@@ -6,6 +6,7 @@ Run as ``python -m queuekit.worker.child PIPE TABLE LEASES STACKS``, or forked: 
 from __future__ import annotations
 
 import gc
+import json
 import os
 import signal
 import socket
@@ -24,13 +25,13 @@ from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.log_setup import configure_logging
-from queuekit.worker.protocol import Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop
+from queuekit.worker.protocol import HEAD, Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.stacks import answer_signal
 from queuekit.worker.watch import end_process
 from queuekit.worker.worker import Worker
 
-__all__ = ["FORKED", "adopted", "main"]
+__all__ = ["FORKED", "adopted", "main", "received"]
 
 FORKED = "queuekit-child"
 """What the system calls a forked process, in ``/proc/PID/comm``; its command line is that of the supervisor."""
@@ -79,12 +80,22 @@ def main(arguments: Sequence[str]) -> int:
 
 def adopted(pipe: socket.socket) -> int:
     """Wait until the supervisor passes the files over *pipe*, then run as :func:`main`; 0 if it needs no process."""
-    files = socket.recv_fds(pipe, 1, 3)[1] if _hears(pipe, os.getppid()) else []
+    files = received(pipe) if _hears(pipe, os.getppid()) else []
     if not files:
         return 0
     with suppress(OSError):
         Path("/proc/self/comm").write_text(FORKED, encoding="ascii")
     return main([str(number) for number in (pipe.detach(), *files)])
+
+
+def received(pipe: socket.socket) -> list[int]:
+    """Return the files that the supervisor passes, none if it needs no process; take its environment of this moment."""
+    head, files = socket.recv_fds(pipe, HEAD, 3)[:2]
+    if files:
+        environ = json.loads(pipe.recv(int.from_bytes(head), socket.MSG_WAITALL))
+        os.environ.clear()
+        os.environ.update(environ)
+    return files
 
 
 def _hears(pipe: Connection | socket.socket, parent: int) -> bool:

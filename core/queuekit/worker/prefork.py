@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import io
+import json
 import os
 import signal
 import socket
@@ -20,6 +21,8 @@ from types import ModuleType
 from typing import NoReturn
 
 import attrs
+
+from queuekit.worker.protocol import HEAD
 
 __all__ = ["ForkedProcess", "Prefork", "preforked"]
 
@@ -70,7 +73,10 @@ class Prefork:
         while self._waiting:
             process, here = self._waiting.pop(0)
             try:
-                socket.send_fds(here, [b"!"], files)
+                # What the app and its plugins have set since the fork, as a process that is started would have it.
+                environ = json.dumps(dict(os.environ)).encode()
+                socket.send_fds(here, [len(environ).to_bytes(HEAD)], files)
+                here.sendall(environ)
             except OSError:  # it has ended
                 _end(process, here)
             else:

@@ -6,7 +6,10 @@ import attrs
 
 from queuekit.worker.app_ref import AppRef
 
-__all__ = ["Drains", "Lost", "Ready", "Recycle", "Replacement", "Serves", "Start", "Stop"]
+__all__ = ["HEAD", "Drains", "Lost", "Ready", "Recycle", "Replacement", "Serves", "Start", "Stop"]
+
+HEAD = 4
+"""Bytes that say how long the environment of a forked process is."""
 
 
 @attrs.frozen

@@ -16,17 +16,17 @@ from queuekit.worker import child
 from queuekit.worker.prefork import preforked
 
 def adopted(pipe):
-    import socket
-    files = socket.recv_fds(pipe, 1, 3)[1]
+    files = child.received(pipe)
     if files:
         os.write(files[0], f"{len(files)} {sys.stdin.read()!r} {sys.argv == [child.__file__]} "
-            f"{sys.modules['__main__'] is child} {os.getppid()}".encode())
+            f"{sys.modules['__main__'] is child} {os.environ.get('SINCE')} {os.getppid()}".encode())
         {after}
     return 7
 
 child.adopted = adopted
 with preforked(2) as prefork:
     read, write = os.pipe()
+    os.environ["SINCE"] = "fork"
     process, here = prefork.start([write])
     os.close(write)
     told = os.read(read, 1000).decode()
@@ -55,17 +55,17 @@ def run(after: str = "pass") -> "subprocess.CompletedProcess[str]":
 
 
 def test_process_takes_its_files_and_looks_like_one_that_was_started() -> None:
-    """It reads no input, has no arguments of the supervisor, and its exit code is known; the one left over is ended."""
+    """It has the supervisor's environment, no input and no arguments; its exit code is known; the other is ended."""
     done = run()
 
-    assert (done.stdout.splitlines(), done.stderr) == (["True 1 '' True True 7 1", "gone"], "")
+    assert (done.stdout.splitlines(), done.stderr) == (["True 1 '' True True fork 7 1", "gone"], "")
 
 
 def test_error_in_a_process_does_not_lead_back_into_the_program() -> None:
     """Even one that the program would ignore."""
     done = run("raise OSError('no way')")
 
-    assert done.stdout.splitlines() == ["True 1 '' True True 1 1", "gone"]
+    assert done.stdout.splitlines() == ["True 1 '' True True fork 1 1", "gone"]
     assert done.stderr.strip().endswith("OSError: no way")
 
 
