@@ -7,7 +7,6 @@ counts one crash.
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -59,19 +58,25 @@ def move(
     """
     if to is not None and check_name(to, what="queue") == queue:
         raise OptionError(f"the messages are on {queue!r} already", fix="Name another queue")
-    left = min(sys.maxsize if most is None else most, _ready(admin, queue))
-    step = _STEP if rate is None else max(1, min(_STEP, int(rate)))
-    size, first = min(_FIRST, step), dict[str, Envelope]()
-    for number in itertools.count():
-        found = _claim(admin, queue, min(size, left)) if left > 0 else []
-        if not found:
-            return
+    first: dict[str, Envelope] = {}
+    for found in _batches(admin, queue, sys.maxsize if most is None else most, rate, sleep):
         _reject(admin, [one for one in found if first.get(one.id) == attrs.evolve(one.envelope, queue=to or queue)])
         moved = _settle(admin, queue, found, to)
-        if not number:
+        if not first:
             first = {one.id: one for one in moved}
             _reject(admin, _reported(admin, queue, list(first)))
         yield from (one.id for one in moved)
+
+
+def _batches(
+    admin: Admin, queue: str, most: int, rate: float | None, sleep: Callable[[float], None]
+) -> Iterator[list[Delivery]]:
+    """Claim the messages of *queue* that are ready, and yield them in batches of a limited number of bytes."""
+    left = min(most, _ready(admin, queue))
+    step = _STEP if rate is None else max(1, min(_STEP, int(rate)))
+    size = min(_FIRST, step)
+    while left > 0 and (found := _claim(admin, queue, min(size, left))):
+        yield found
         left -= len(found)
         size = alike([len(one.envelope.body) for one in found], most=step)
         if rate is not None and left > 0:
