@@ -188,8 +188,31 @@ def test_on_commit_sends_after_the_commit_only(use: Callable[..., None]) -> None
     assert kept.enqueued_at is not None
     with pytest.raises(TaskResultDoesNotExist):
         lost.refresh()
-    with pytest.raises(InvalidTask, match="on_commit"):
-        tasks.rebuild.enqueue(1)
+
+
+@each_engine
+def test_on_commit_leads_the_id_of_a_duplicate_to_the_message_that_holds_its_key(
+    use: Callable[..., None], work: Callable[..., None]
+) -> None:
+    """The id that is known before the commit stays good, whichever message turns out to hold the key."""
+    use(on_commit=True)
+    with transaction.atomic():
+        first, second = (tasks.rebuild.enqueue(1) for _ in range(2))
+        ids = [first.id, second.id]
+
+    work()
+
+    assert ids[0] != ids[1]
+    assert second.id == first.id
+    assert [default_task_backend.get_result(id).return_value for id in ids] == [1, 1]
+
+
+def test_on_commit_refuses_keys_whose_conflict_nobody_could_catch(use: Callable[..., None]) -> None:
+    """An error after the commit would end what else waits for the commit, so the task is refused as it is declared."""
+    use(on_commit=True)
+
+    with pytest.raises(InvalidTask, match=r"on_conflict='raise' does not go with the option on_commit"):
+        tasks.rebuild.using(unique=UniqueKey(key="shelf", on_conflict="raise"))
 
 
 def test_what_is_not_stored_does_not_exist(use: Callable[..., None]) -> None:
@@ -244,16 +267,29 @@ def test_eager_calls_from_a_loop_are_finished(use: Callable[..., None]) -> None:
         ({"broker": "sqlite:///q.db", "backend": "none"}, "E002", "get_result"),
         ({"broker": "sqlite:///q.db", "backend": "none"}, "E003", "limits"),
         ({"broker": "sqlite:///q.db", "on_commit": "nosuch"}, "E004", "'nosuch', and DATABASES has only default"),
+        ({"middlewares": ["x"]}, "E001", "TASKS['default']['OPTIONS']: middlewares: 'x' is not a Middleware"),
+        ({"middlewares": None}, "E001", "TASKS['default']['OPTIONS']: middlewares: None is not a Middleware"),
     ],
-    ids=["memory", "scheme", "setting", "no-results", "limits", "on-commit"],
+    ids=["memory", "scheme", "setting", "no-results", "limits", "on-commit", "middleware", "no-middlewares"],
 )
 def test_checks_say_what_cannot_work(use: Callable[..., None], more: dict[str, Any], code: str, text: str) -> None:
     """``manage.py check`` reports engines and settings that cannot do what tasks ask, and asks no engine."""
     use(**more)
 
     found = [problem for problem in run_checks() if problem.id == f"queuekit_django.{code}"]
+    use()
 
     assert any(text in problem.msg for problem in found)
+
+
+def test_a_wrong_option_fails_the_call_and_not_the_import(use: Callable[..., None]) -> None:
+    """Modules of tasks can be imported, so that the check can say what is wrong; a call raises it."""
+    use(middlewares=[object])
+
+    task(tasks.fail.func)
+    with pytest.raises(OptionError, match=r"TASKS\['default'\]\['OPTIONS'\].*Write object\(\)"):
+        tasks.add.enqueue(1, 2)
+    use()
 
 
 def test_an_alias_that_does_not_exist_is_named_with_those_that_do(use: Callable[..., None]) -> None:

@@ -12,6 +12,7 @@ pytest.importorskip("django.tasks", reason="Django 6 needs Python 3.12 or later;
 SETTINGS = """
 SECRET_KEY = "x"
 USE_TZ = True
+DEBUG = True
 INSTALLED_APPS = ["queuekit_django", "stall"]
 BACKEND = "queuekit_django.QueuekitBackend"
 TASKS = {
@@ -65,6 +66,7 @@ def test_a_worker_serves_the_queues_of_its_alias(site: Path) -> None:
     apart = run(site, "-m", "django", "queuekit", "--task-backend=other", "show", away)
 
     assert done.returncode == 0, done.stderr
+    assert done.stderr.count("state=SUCCESSFUL") == 1, "with DEBUG, Django's own handler writes the line again"
     assert "hello ann" in shown.stdout
     assert "PENDING" in apart.stdout
 

@@ -17,6 +17,7 @@ from queuekit.app import Queuekit
 from queuekit.backend import Record
 from queuekit.client.sender import Sent
 from queuekit.context import Context
+from queuekit.errors import OptionError
 from queuekit.forks import renew_in_forks
 from queuekit.signature import Signature
 from queuekit_django.running import InDjango, arguments_of
@@ -35,9 +36,22 @@ class AliasApp:
     alias: str
     params: tuple[Any, ...]
     """What it was made of: queues and options."""
-    app: Queuekit
+    made: Queuekit
+    problem: str
+    """Why the app cannot be used; empty if it can. Modules of tasks are imported all the same, so that ``manage.py check`` can say it."""
     tasks: dict[str, Task] = attrs.field(factory=dict)
     """The tasks as they are declared, by name."""
+
+    @property
+    def app(self) -> Queuekit:
+        """The app.
+
+        Raises:
+            OptionError: A value of ``OPTIONS`` that is not a setting is not valid, e.g. a middleware.
+        """
+        if self.problem:
+            raise OptionError(self.problem)
+        return self.made
 
     def declare(self, task: Task) -> None:
         """Register *task*, unless its function is registered already: the first declaration holds for workers.
@@ -49,7 +63,7 @@ class AliasApp:
         known = self.tasks.get(name)
         if known is not None and known.func is task.func:
             return
-        self.app.tasks.declare(_body(task), app=self.app, name=name, options=task_options(task))
+        self.made.tasks.declare(_body(task), app=self.made, name=name, options=task_options(task))
         self.tasks[name] = task
 
     def send(self, call: Signature[Any], record: Record | None) -> Sent:
@@ -78,11 +92,7 @@ _aliases = _Aliases()
 
 
 def holder_of(alias: str, queues: frozenset[str], options: Mapping[str, Any]) -> AliasApp:
-    """Return the app of *alias*: a new one if the settings have changed, as in a test that overrides them.
-
-    Raises:
-        OptionError: A value of ``OPTIONS`` is not valid.
-    """
+    """Return the app of *alias*: a new one if the settings have changed, as in a test that overrides them."""
     found, params = _aliases.apps.get(alias), (queues, dict(options))
     if found is not None and found.params == params:
         return found
@@ -90,7 +100,7 @@ def holder_of(alias: str, queues: frozenset[str], options: Mapping[str, Any]) ->
         found = _aliases.apps.get(alias)
         if found is None or found.params != params:
             if found is not None:
-                found.app.close()
+                found.made.close()
             found = _aliases.apps[alias] = _made(alias, params)
         return found
 
@@ -130,9 +140,14 @@ def _made(alias: str, params: tuple[frozenset[str], dict[str, Any]]) -> AliasApp
         worker = settings.get("worker")
         settings["worker"] = {"queues": sorted(queues), **(worker if isinstance(worker, Mapping) else {})}
     inner = InDjango(alias)
-    app = Queuekit(middlewares=[inner, *options.get("middlewares", ())], **settings)
+    given, problem = options.get("middlewares", ()), ""
+    try:
+        app = Queuekit(middlewares=[inner, *(given if isinstance(given, list | tuple) else [given])], **settings)
+    except OptionError as error:
+        problem = f"TASKS[{alias!r}]['OPTIONS']: {error}"
+        app = Queuekit(middlewares=[inner])
     inner.app = app
-    made = AliasApp(alias=alias, params=params, app=app)
+    made = AliasApp(alias=alias, params=params, made=app, problem=problem)
     for task in list(_aliases.declared.get(alias, {}).values()):
         made.declare(task)
     return made

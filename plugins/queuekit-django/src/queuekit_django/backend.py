@@ -24,7 +24,8 @@ from queuekit.ids import is_name, new_id
 from queuekit.signature import Signature
 from queuekit.states import State
 from queuekit.timelimit import time_limit
-from queuekit.wire.records import read_info, result_key
+from queuekit.unique import UniqueKey
+from queuekit.wire.records import Info, read_info, result_key
 from queuekit_django.aliases import AliasApp, declared_for, holder_of
 from queuekit_django.results import fill, new_result, result_of
 from queuekit_django.stored import DjangoCall, call_key, read_call
@@ -39,7 +40,8 @@ class QueuekitBackend(BaseTaskBackend):
     ``OPTIONS`` in ``TASKS`` holds settings of queuekit, e.g. ``{"broker": "redis://host/0"}``, and:
 
     - ``on_commit``: ``True``, or the alias of a database: a call inside of its ``atomic()`` is sent after the commit,
-      and is lost if the process ends between the two.
+      and is lost if the process ends between the two. Tasks then cannot have a unique key with
+      ``on_conflict="raise"``.
     - ``middlewares``: objects of :class:`~queuekit.middleware.Middleware`.
 
     ``QUEUES`` are the queues that calls may name, and that a worker serves unless the setting ``worker.queues`` names
@@ -61,11 +63,7 @@ class QueuekitBackend(BaseTaskBackend):
 
     @cached_property
     def holder(self) -> AliasApp:
-        """The app of the alias, which all threads share. Django makes another backend when the settings change.
-
-        Raises:
-            OptionError: A value of ``OPTIONS`` is not valid.
-        """
+        """The app of the alias, which all threads share. Django makes another backend when the settings change."""
         return holder_of(self.alias, frozenset(self.queues), self.options)
 
     def validate_task(self, task: Task) -> None:
@@ -75,10 +73,12 @@ class QueuekitBackend(BaseTaskBackend):
             InvalidTask: A value is not valid; says which.
         """
         super().validate_task(task)
-        if self._database and getattr(task, "unique", None):
+        key = getattr(task, "unique", None)
+        if self._database and isinstance(key, UniqueKey) and key.on_conflict == "raise":
             raise InvalidTask(
-                f"{task.module_path}: unique does not go with on_commit: the id of the message that holds the key is "
-                "not known before the commit"
+                f"{task.module_path}: on_conflict='raise' does not go with the option on_commit of "
+                f"TASKS[{self.alias!r}]: a call is sent after the commit, where nobody can catch UniqueConflictError; "
+                "choose on_conflict='skip', or check for a row of the database"
             )
         holder = self.holder
         known = holder.tasks.get(task.module_path)
@@ -101,6 +101,7 @@ class QueuekitBackend(BaseTaskBackend):
         Raises:
             InvalidTask: The settings do not allow the task.
             TypeError: An argument is not JSON, or the arguments do not match the function.
+            OptionError: A value of ``OPTIONS`` is not valid.
             UnavailableError: The broker did not answer within ``send_timeout``.
             UniqueConflictError: Another message holds the key of a call with ``on_conflict="raise"``.
         """
@@ -109,14 +110,14 @@ class QueuekitBackend(BaseTaskBackend):
         call = self._call(task, result)
         database = self._database
         if database and connections[database].in_atomic_block:
-            transaction.on_commit(partial(self._send, call, result), using=database)
+            transaction.on_commit(partial(self._send_late, call, result), using=database)
             return result
         sent = self._send(call, result)
         eager = self.holder.app.config.eager and self.holder.app.runtime.backend is not None
         return self.get_result(sent.id) if eager else sent
 
     def get_result(self, result_id: str) -> TaskResult:
-        """Return the result of call *result_id*; one round trip.
+        """Return the result of call *result_id*; one round trip, and a second one if another message stands for it.
 
         Raises:
             TaskResultDoesNotExist: Nothing is stored for the id, or the task is not known here.
@@ -125,13 +126,10 @@ class QueuekitBackend(BaseTaskBackend):
         """
         holder = self.holder
         runtime = holder.app.runtime
-        backend = runtime.need_backend("a result")
-        if not is_name(result_id):
-            raise TaskResultDoesNotExist(result_id)
-        keys = [result_key(result_id), call_key(result_id)]
-        with time_limit(runtime.config.send_timeout):
-            found = backend.get(keys)
-        info, call = read_info(result_id, found.get(keys[0])), read_call(found.get(keys[1]), runtime)
+        info, call = self._stored(result_id)
+        if call is not None and call.held_by:
+            result_id = call.held_by
+            info, call = self._stored(result_id)
         if info.state is State.UNKNOWN and not _is_fresh(call, runtime):
             raise TaskResultDoesNotExist(result_id)
         name = call.task if call is not None else info.task
@@ -139,6 +137,17 @@ class QueuekitBackend(BaseTaskBackend):
         if task is None:
             raise TaskResultDoesNotExist(f"{result_id} (its task {name!r} is not known here)")
         return result_of(task, info, call, alias=self.alias, accepted=runtime.accepted)
+
+    def _stored(self, id: str) -> tuple[Info, DjangoCall | None]:
+        """Return what is stored of the result and of the call of *id*."""
+        runtime = self.holder.app.runtime
+        backend = runtime.need_backend("a result")
+        if not is_name(id):
+            raise TaskResultDoesNotExist(id)
+        keys = [result_key(id), call_key(id)]
+        with time_limit(runtime.config.send_timeout):
+            found = backend.get(keys)
+        return read_info(id, found.get(keys[0])), read_call(found.get(keys[1]), runtime)
 
     def check(self, **kwargs: Any) -> list[CheckMessage]:
         """Return what cannot work, without asking an engine."""
@@ -160,7 +169,8 @@ class QueuekitBackend(BaseTaskBackend):
             yield self._problem("E003", line)
 
     def _problem(self, id: str, text: str) -> CheckMessage:
-        return Error(f"TASKS[{self.alias!r}]: {text}", id=f"queuekit_django.{id}")
+        place = f"TASKS[{self.alias!r}]"
+        return Error(text if text.startswith(place) else f"{place}: {text}", id=f"queuekit_django.{id}")
 
     @property
     def _database(self) -> str:
@@ -179,6 +189,16 @@ class QueuekitBackend(BaseTaskBackend):
                 task.run_after if timezone.is_aware(task.run_after) else timezone.make_aware(task.run_after)
             )
         return Signature(task.module_path, tuple(result.args), result.kwargs, id=result.id, **options)
+
+    def _send_late(self, call: Signature[Any], result: TaskResult) -> None:
+        """Send a call after the commit. If another message stands for it, the id that its caller has leads there."""
+        given, runtime = result.id, self.holder.app.runtime
+        sent = self._send(call, result)
+        if sent.id == given or runtime.backend is None:
+            return
+        made = DjangoCall(task=call.task, queue=result.task.queue_name, held_by=sent.id)
+        with time_limit(runtime.config.send_timeout):
+            runtime.backend.put([made.record(given, runtime)])
 
     def _send(self, call: Signature[Any], result: TaskResult) -> TaskResult:
         holder = self.holder

@@ -86,6 +86,7 @@ class DjangoCall:
         run_after: Earliest start.
         enqueued_at: Time of the call.
         runs: Its failed runs, the first one first.
+        held_by: Id of the message that stands for the call, since it held the unique key; empty if none does.
     """
 
     task: str
@@ -96,6 +97,7 @@ class DjangoCall:
     run_after: datetime | None = None
     enqueued_at: datetime | None = None
     runs: tuple[FailedRun, ...] = ()
+    held_by: str = ""
 
     def failed(self, run: FailedRun) -> DjangoCall:
         """Return the call with one more failed run; one that was delivered again replaces itself."""
@@ -130,6 +132,7 @@ def read_call(record: Record | None, runtime: Runtime) -> DjangoCall | None:
             run_after=_moment(fields["run_after"]),
             enqueued_at=_moment(fields["enqueued_at"]),
             runs=tuple(map(_read_run, _typed(fields, "runs", list)[-_MOST_RUNS:])),
+            held_by=_typed({"held_by": "", **fields}, "held_by", str),
         )
     except (DecodeError, ValueError, TypeError, KeyError, RecursionError):
         return None

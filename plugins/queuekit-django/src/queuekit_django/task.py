@@ -12,6 +12,7 @@ from django.tasks.base import Task
 
 from queuekit.limits import Limit
 from queuekit.retry import Backoff
+from queuekit.tasks.task import Task as RegisteredTask
 from queuekit.tasks.task import TaskOptions
 from queuekit.unique import UniqueKey
 from queuekit.wire.call_options import Duration, known
@@ -45,6 +46,17 @@ class QueuekitTask(Task):
     limits: Sequence[Limit] | None = None
     track: bool | None = None
     ack: Literal["late", "early"] | None = None
+
+    @property
+    def registered(self) -> RegisteredTask[..., Any]:
+        """The same task as queuekit knows it: for workflows, schedules, and assertions of tests.
+
+        Raises:
+            OptionError: A value of ``OPTIONS`` is not valid.
+        """
+        from queuekit_django.aliases import app_of
+
+        return app_of(self.backend).tasks[self.module_path]
 
     def using(
         self,
