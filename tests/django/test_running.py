@@ -15,8 +15,11 @@ from django.db import connections
 from django.db.backends.signals import connection_created
 from django.tasks import TaskResultStatus
 from django.tasks.signals import task_enqueued, task_finished, task_started
+from django.test import TestCase
 
 from queuekit.retry import Fixed
+from queuekit.testing import queue_of
+from queuekit_django import app_of
 
 
 @contextmanager
@@ -100,3 +103,44 @@ def test_a_lasting_connection_serves_all_tasks_of_its_thread(
 
     assert len(tasks.SEEN) == 100
     assert len({used for _, used in tasks.SEEN}) <= len({thread for thread, _ in tasks.SEEN}) <= 4
+
+
+def test_a_workflow_passes_what_is_not_json(use: Callable[..., None]) -> None:
+    """Django's results show the failure of a call as text, and the task gets it as it is."""
+    call = tasks.fail.registered.s().options(on_error=[tasks.note.registered.s(3)])
+
+    with queue_of(app_of()) as queue:
+        queue.app.send(call)
+        assert queue.run(raises=False).done == 1
+        (noted,) = [one.id for one in queue.sent if one.task == tasks.note.module_path]
+        assert tasks.note.get_result(noted).return_value == "3: nothing there"
+
+
+@pytest.fixture
+def held() -> Iterator[None]:
+    """Keep a transaction open, as Django's ``TestCase`` does."""
+    atomics = TestCase._enter_atomics()
+    yield
+    TestCase._rollback_atomics(atomics)
+
+
+def test_a_test_case_holds_nothing_back(use: Callable[..., None], held: None) -> None:
+    """In it a call that no transaction of the code surrounds is sent at once, and a task commits at its end."""
+    use(on_commit=True)
+    with queue_of(app_of()) as queue:
+        tasks.sends_on_commit.enqueue()
+
+        assert queue.run().done == 2
+
+    assert tasks.SEEN == ["committed"]
+
+
+def test_what_a_commit_sets_off_fails_as_in_production(use: Callable[..., None], held: None) -> None:
+    """An error of a callback is that of the task, unless it is robust."""
+    with queue_of(app_of()) as queue:
+        for robust in (True, False):
+            tasks.fails_on_commit.enqueue(robust=robust)
+        with pytest.raises(ZeroDivisionError):
+            queue.run()
+
+        assert [call.kwargs for call in queue.dead] == [{"robust": False}]

@@ -3,9 +3,10 @@
 import threading
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.tasks import TaskContext, task
 
+from queuekit import Failure
 from queuekit.limits import Rate
 
 ATTEMPTS: list[int] = []
@@ -40,6 +41,12 @@ def fail() -> None:
 
 
 @task
+def note(shelf: int, failure: Failure) -> str:
+    """Return what has failed."""
+    return f"{shelf}: {failure.error}"
+
+
+@task
 async def double(x: int) -> int:
     """Return twice the number."""
     return 2 * x
@@ -59,6 +66,22 @@ def forgotten() -> None:
 @task(limits=[Rate("5/s")], priority=40)
 def limited() -> None:
     """Do nothing, with a limit."""
+
+
+@task
+def sends_on_commit() -> None:
+    """Send a call in a transaction."""
+    with transaction.atomic():
+        add.enqueue(1, 2)
+        transaction.on_commit(lambda: SEEN.append("committed"))
+        assert not SEEN
+
+
+@task
+def fails_on_commit(*, robust: bool) -> None:
+    """Set an error off by a commit."""
+    with transaction.atomic():
+        transaction.on_commit(lambda: 1 / 0, robust=robust)
 
 
 @task

@@ -38,7 +38,10 @@ class AliasApp:
     """What it was made of: queues and options."""
     made: Queuekit
     problem: str
-    """Why the app cannot be used; empty if it can. Modules of tasks are imported all the same, so that ``manage.py check`` can say it."""
+    """Why the app cannot be used; empty if it can.
+
+    Modules of tasks are imported all the same, so that ``manage.py check`` can say it.
+    """
     tasks: dict[str, Task] = attrs.field(factory=dict)
     """The tasks as they are declared, by name."""
 

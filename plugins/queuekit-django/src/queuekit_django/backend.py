@@ -30,6 +30,7 @@ from queuekit_django.aliases import AliasApp, declared_for, holder_of
 from queuekit_django.results import fill, new_result, result_of
 from queuekit_django.stored import DjangoCall, call_key, read_call
 from queuekit_django.task import QueuekitTask, call_options, task_options
+from queuekit_django.transactions import in_transaction
 
 __all__ = ["QueuekitBackend"]
 
@@ -109,7 +110,7 @@ class QueuekitBackend(BaseTaskBackend):
         result = new_result(task, new_id(), args, kwargs, alias=self.alias)
         call = self._call(task, result)
         database = self._database
-        if database and connections[database].in_atomic_block:
+        if database and in_transaction(connections[database]):
             transaction.on_commit(partial(self._send_late, call, result), using=database)
             return result
         sent = self._send(call, result)

@@ -18,7 +18,7 @@ from queuekit.states import State
 from queuekit.wire.records import Info
 from queuekit_django.stored import DjangoCall, FailedRun
 
-__all__ = ["fill", "moment_of", "new_result", "result_of", "sent_at"]
+__all__ = ["fill", "moment_of", "new_result", "plain", "result_of", "sent_at"]
 
 _STATUS = {
     State.STARTED: TaskResultStatus.RUNNING,
@@ -63,6 +63,14 @@ def new_result(task: Task, id: str, args: Sequence[Any], kwargs: Mapping[str, An
         errors=[],
         worker_ids=[],
     )
+
+
+def plain(value: Any) -> Any:
+    """Return an argument that a workflow has passed as JSON; as text if it cannot be, e.g. a ``Failure``."""
+    try:
+        return normalize_json(value)
+    except TypeError:
+        return repr(value)
 
 
 def fill(result: TaskResult, **values: Any) -> None:

@@ -23,8 +23,9 @@ from queuekit.control import Cancel, Cancelled, Snooze
 from queuekit.errors import QueuekitError
 from queuekit.middleware import Middleware
 from queuekit.timelimit import time_limit
-from queuekit_django.results import fill, new_result, sent_at
+from queuekit_django.results import fill, new_result, plain, sent_at
 from queuekit_django.stored import DjangoCall, FailedRun, call_key, own_frames, read_call
+from queuekit_django.transactions import committing
 
 if TYPE_CHECKING:
     from queuekit.app import Queuekit
@@ -71,7 +72,8 @@ class InDjango(Middleware):
             result = self._start(context)
             begun = time()
             try:
-                value = yield
+                with committing():
+                    value = yield
                 _keep(result, value)
             except BaseException as error:
                 self._failed(context, result, error, begun)
@@ -162,7 +164,8 @@ class InDjango(Middleware):
         again = context.attempt > 0 or context.generation > 0
         before = self._stored(context) if again else None
         runs = () if before is None else before.runs
-        result, now = new_result(task, context.id, args, kwargs, alias=self._alias), timezone.now()
+        shown = [plain(value) for value in args], {name: plain(value) for name, value in kwargs.items()}
+        result, now = new_result(task, context.id, *shown, alias=self._alias), timezone.now()
         first = runs[0].at if runs else None
         fill(
             result,

@@ -1,0 +1,11 @@
+"""The commands of the project: ``python manage.py check``, ``test``, ``queuekit worker`` and so on."""
+
+import os
+import sys
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop_site.settings")
+
+if __name__ == "__main__":
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)

@@ -1,0 +1,1 @@
+"""Goods, orders and letters."""
