@@ -12,10 +12,8 @@ import enum
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Generic, TypeVar
 
-import attrs
-
 from queuekit.errors import TooLargeError
-from queuekit.values import quick_frozen
+from queuekit.values import frozen, quick_frozen
 
 __all__ = ["Backend", "BackendCapabilities", "BackendLimits", "Condition", "Join", "Page", "Record"]
 
@@ -69,7 +67,7 @@ class Record:
     at: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Page(Generic[T]):
     """One page of a listing.
 
@@ -101,7 +99,7 @@ class Join:
     ttl: float = 604_800.0
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class BackendCapabilities:
     """What the service can do by itself; the conformance suite tests each declared capability.
 
@@ -124,7 +122,7 @@ class BackendCapabilities:
     durable: bool = True
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class BackendLimits:
     """The limits of the service.
 

@@ -20,7 +20,7 @@ from queuekit.backend import Backend, Join, Page, Record
 from queuekit.envelope import Envelope, options_in
 from queuekit.errors import CapabilityError, TooLargeError
 from queuekit.timelimit import made_progress
-from queuekit.values import quick_frozen
+from queuekit.values import frozen, quick_frozen
 
 __all__ = [
     "Ack",
@@ -201,7 +201,7 @@ class CommitItem:
     sends: tuple[Envelope, ...] = ()
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class QueueCounts:
     """The number of messages in each place of a queue.
 
@@ -220,7 +220,7 @@ class QueueCounts:
     oldest_age: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Stored:
     """A message as returned by :meth:`Broker.peek`.
 
@@ -250,7 +250,7 @@ class Stored:
     died_at: float | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Capabilities:
     """What the service can do by itself. Core emulates some missing capabilities and refuses the rest at start.
 
@@ -302,7 +302,7 @@ class Capabilities:
     approximate_lanes: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Limits:
     """The limits of the service; core relies on these, never on the plugin's name.
 

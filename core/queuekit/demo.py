@@ -31,6 +31,7 @@ from queuekit.context import Context
 from queuekit.errors import QueuekitError
 from queuekit.events import Event, WorkerCrashed
 from queuekit.operations.admin import Admin
+from queuekit.values import define, frozen
 from queuekit.workflows.canvas import chord
 
 __all__ = ["Totals", "add_up", "app", "count", "count_file", "find_sources", "run"]
@@ -52,7 +53,7 @@ app = Queuekit()
 
 
 @app.register_type
-@attrs.frozen
+@frozen
 class Totals:
     """Counts for one or more Python files; a file that cannot be parsed counts as unreadable only."""
 
@@ -149,7 +150,7 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@attrs.define
+@define
 class _Demo:
     """One run of the demo."""
 

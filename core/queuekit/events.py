@@ -18,6 +18,7 @@ import attrs
 from queuekit.errors import OptionError, without_stop
 from queuekit.logs.errors import log_error
 from queuekit.logs.plaintext import clean
+from queuekit.values import frozen
 
 __all__ = [
     "BodyCrashed",
@@ -61,7 +62,7 @@ __all__ = [
 ]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Event:
     """Base of all events."""
 
@@ -131,7 +132,7 @@ class SettledMessage(NamedTuple):
     waited: float | None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MessagesSent(Event):
     """A send has stored messages in one round trip; one event for each batch.
 
@@ -142,7 +143,7 @@ class MessagesSent(Event):
     messages: tuple[MessageFacts, ...]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MessagesClaimed(Event):
     """A worker has taken messages from the broker and will run them; one event for each batch.
 
@@ -155,7 +156,7 @@ class MessagesClaimed(Event):
     messages: tuple[MessageFacts, ...]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MessagesLimited(Event):
     """Limits let messages wait that a worker has taken; one event for each batch.
 
@@ -168,7 +169,7 @@ class MessagesLimited(Event):
     messages: tuple[LimitedMessage, ...]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MessagesSettled(Event):
     """A worker has stored the outcomes of deliveries; one event for each batch.
 
@@ -183,7 +184,7 @@ class MessagesSettled(Event):
     seconds: float = 0.0
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TaskStarted(Event):
     """A task's body is about to run.
 
@@ -205,7 +206,7 @@ class TaskStarted(Event):
     worker: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TaskFinished(Event):
     """A run ended; ``state`` is its outcome.
 
@@ -236,7 +237,7 @@ class TaskFinished(Event):
     worker: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MessageDead(Event):
     """A message was dead-lettered. After a run, it follows :class:`TaskFinished`, and the log leaves it out.
 
@@ -259,7 +260,7 @@ class MessageDead(Event):
     worker: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TaskUnknown(Event):
     """This worker does not know the task of a message, or cannot read the message; it releases it for other workers.
 
@@ -284,7 +285,7 @@ class TaskUnknown(Event):
     dropped: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class OperatorActed(Event):
     """An operator changed something, by a command or through :class:`queuekit.operations.admin.Admin`.
 
@@ -307,7 +308,7 @@ class OperatorActed(Event):
     why: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class BodyCrashed(Event):
     """The process of one body died; its message is delivered again, and counted.
 
@@ -326,7 +327,7 @@ class BodyCrashed(Event):
     again_in: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class LeasesLost(Event):
     """Leases ended before their messages were settled: outcomes were refused, or running tasks were notified.
 
@@ -341,7 +342,7 @@ class LeasesLost(Event):
     worker: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class EngineDown(Event):
     """A broker or backend did not answer; the call will be retried.
 
@@ -356,7 +357,7 @@ class EngineDown(Event):
     retry_in: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class EngineBack(Event):
     """A broker or backend answers again.
 
@@ -369,7 +370,7 @@ class EngineBack(Event):
     after: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class LoopBlocked(Event):
     """A coroutine blocks a worker's event loop: it computes, or makes a blocking call.
 
@@ -390,7 +391,7 @@ class LoopBlocked(Event):
     stack: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SchedulerLeaderElected(Event):
     """A worker or scheduler has become the scheduler leader: it sends the ticks of all schedules.
 
@@ -401,7 +402,7 @@ class SchedulerLeaderElected(Event):
     worker: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SchedulerLeaderLost(Event):
     """The scheduler leader lost its lease, because it stalled or could not reach the backend.
 
@@ -412,7 +413,7 @@ class SchedulerLeaderLost(Event):
     worker: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TickSent(Event):
     """A schedule has sent its call.
 
@@ -429,7 +430,7 @@ class TickSent(Event):
     late: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TicksMissed(Event):
     """No scheduler sent some ticks in time, and the misfire policy skips them for good.
 
@@ -446,7 +447,7 @@ class TicksMissed(Event):
     last: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TickSkipped(Event):
     """A tick was skipped, because the call of an earlier tick has not ended.
 
@@ -461,7 +462,7 @@ class TickSkipped(Event):
     holder: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TickFailed(Event):
     """The call of a schedule cannot be sent, or its ticks cannot be computed here.
 
@@ -476,7 +477,7 @@ class TickFailed(Event):
     error: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WorkerStarted(Event):
     """A worker, or the supervisor of several, begins.
 
@@ -487,7 +488,7 @@ class WorkerStarted(Event):
     lines: tuple[str, ...]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class GateChanged(Event):
     """A gate of the app begins or ceases to hold back the messages of a worker.
 
@@ -500,7 +501,7 @@ class GateChanged(Event):
     why: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class PausesChanged(Event):
     """A worker learned what operators have paused; it leaves that alone from now on.
 
@@ -513,7 +514,7 @@ class PausesChanged(Event):
     lines: tuple[str, ...]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class DeadLettersDropped(Event):
     """Dead letters were deleted because they were beyond the bounds of their queue.
 
@@ -532,7 +533,7 @@ class DeadLettersDropped(Event):
     count: int
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class QueuesUnserved(Event):
     """A worker starts, and tasks are sent to queues that no worker serves.
 
@@ -543,7 +544,7 @@ class QueuesUnserved(Event):
     lines: tuple[str, ...]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WorkerReady(Event):
     """A worker process has started to take messages.
 
@@ -554,7 +555,7 @@ class WorkerReady(Event):
     worker: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WorkerStopping(Event):
     """A worker process has stopped taking messages.
 
@@ -571,7 +572,7 @@ class WorkerStopping(Event):
     drain: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WorkerStopped(Event):
     """A worker process has settled or released all its messages.
 
@@ -586,7 +587,7 @@ class WorkerStopped(Event):
     stats: dict[str, int]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WorkerRecycled(Event):
     """A worker process has reached a bound; another has taken its place, and it ends when what it runs has ended.
 
@@ -605,7 +606,7 @@ class WorkerRecycled(Event):
     bound: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ChildRecycled(Event):
     """A child process that runs bodies has reached a bound, and ends; logged at DEBUG.
 
@@ -624,7 +625,7 @@ class ChildRecycled(Event):
     bound: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WorkerCrashed(Event):
     """A worker process died; a new one replaces it, unless it was draining or recycled.
 
@@ -639,7 +640,7 @@ class WorkerCrashed(Event):
     again_in: float | None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WorkerGaveUp(Event):
     """A worker process failed to start too often, and is not started again.
 

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import attrs
 
+from queuekit.values import frozen
+
 __all__ = ["Failure", "describe", "in_words"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Failure:
     """A task's last failure, as text; no class is imported to rebuild it.
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import attrs
 
+from queuekit.values import frozen
+
 __all__ = ["Fair"]
 
 
-@attrs.frozen
+@frozen
 class Fair:
     """Lets the values of an argument take turns, so that none waits behind a long row of another; for ``fair_by``.
 

@@ -16,6 +16,7 @@ import attrs
 from queuekit import durations
 from queuekit.errors import OptionError
 from queuekit.ids import check_name, is_name
+from queuekit.values import frozen
 from queuekit.wire.call_options import at_least_one
 
 __all__ = [
@@ -39,7 +40,7 @@ _PLAIN = (str, int, float, decimal.Decimal, uuid.UUID, datetime.date, datetime.t
 _PATH = re.compile(r"[^\W\d]\w*(\.\w+)*")
 
 
-@attrs.frozen
+@frozen
 class Argument:
     """An argument of a call, or a part of one; made by :func:`arg`.
 
@@ -120,7 +121,7 @@ def rate_text(amount: int, period: float) -> str:
     return f"{amount}/{text[1:] if re.fullmatch('1[a-z]', text) else text}"
 
 
-@attrs.frozen
+@frozen
 class Rate:
     """At most so many starts per period: the others wait, each for its own turn.
 
@@ -167,7 +168,7 @@ class Rate:
         return self.amount, self.period, self.burst
 
 
-@attrs.frozen
+@frozen
 class Concurrency:
     """At most so many runs at the same time, in all workers: the others wait in the order in which they came.
 
@@ -205,7 +206,7 @@ class Concurrency:
 Limit = Rate | Concurrency
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class LimitView:
     """A limit, or one key of it, as :meth:`Queuekit.limits` finds it.
 

@@ -13,12 +13,13 @@ import attrs
 
 from queuekit.context import Context
 from queuekit.signature import Signature
+from queuekit.values import frozen
 from queuekit.wire.call_options import OptionError
 
 __all__ = ["Middleware", "SentMessage", "Stages", "check_methods", "compile_stages"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SentMessage:
     """A message that a send has stored.
 
@@ -116,7 +117,7 @@ AroundRun = Callable[[Context], Iterator[None] | AsyncIterator[None]]
 """An ``around_run`` or ``around_async_run`` of a middleware."""
 
 
-@attrs.frozen
+@frozen
 class Stages:
     """The overridden methods of each stage; ``None`` if there are none.
 

@@ -9,11 +9,10 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import Generic, TypeVar
 
-import attrs
-
 from queuekit.errors import UnavailableError
 from queuekit.forks import renew_in_forks
 from queuekit.timelimit import time_left
+from queuekit.values import frozen
 
 __all__ = ["Pool"]
 
@@ -23,7 +22,7 @@ _of_parents: list[object] = []
 """Connections that belong to a parent process. They are kept, since a finalizer might tell the server goodbye."""
 
 
-@attrs.frozen
+@frozen
 class _Lent(Generic[T]):
     connection: T
     forks: int

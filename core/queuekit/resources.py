@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 import attrs
 
 from queuekit.errors import OptionError
+from queuekit.values import frozen
 
 __all__ = ["Opener", "Resource", "Scope", "Use"]
 
@@ -28,7 +29,7 @@ class Opener(Protocol):
         ...
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@frozen(eq=False, kw_only=True)
 class Resource(Generic[T]):
     """A declared resource; ``@app.resource`` makes it.
 

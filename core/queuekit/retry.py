@@ -11,6 +11,7 @@ import attrs
 
 from queuekit import durations
 from queuekit.errors import DecodeError, OptionError
+from queuekit.values import frozen
 
 __all__ = [
     "LONGEST",
@@ -42,7 +43,7 @@ def backoff(attempt: int, *, base: float, cap: float, chance: Chance) -> float:
     return min(cap, base * 2.0 ** min(attempt - 1, 32)) * chance()
 
 
-@attrs.frozen
+@frozen
 class Backoff:
     """Base of the retry policies; each is plain data that is sent with a message."""
 
@@ -88,7 +89,7 @@ def _each(value: Duration) -> float:
     return _seconds(value, of="Delays: seconds")
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Exponential(Backoff):
     """A random wait between 0 and a bound that doubles from *base* up to *cap* seconds.
 
@@ -106,7 +107,7 @@ class Exponential(Backoff):
         return backoff(attempt, base=self.base, cap=self.cap, chance=chance)
 
 
-@attrs.frozen
+@frozen
 class Fixed(Backoff):
     """The same wait each time.
 
@@ -122,7 +123,7 @@ class Fixed(Backoff):
         return self.seconds
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Fibonacci(Backoff):
     """1, 1, 2, 3, 5, 8 ... times *unit* seconds, up to *cap*.
 
@@ -153,7 +154,7 @@ def _waits(values: Iterable[Duration]) -> tuple[float, ...]:
     return waits
 
 
-@attrs.frozen
+@frozen
 class Delays(Backoff):
     """A list of waits, in seconds; the last one applies to all later attempts.
 

@@ -17,7 +17,7 @@ from queuekit.fair import Fair
 from queuekit.ids import check_name, is_name, new_id
 from queuekit.retry import Backoff, policy_from_dict
 from queuekit.unique import UniqueKey
-from queuekit.values import quickly
+from queuekit.values import frozen, quickly
 from queuekit.wire import call_options as options
 from queuekit.wire.call_options import Duration, OptionError
 
@@ -90,7 +90,7 @@ def signatures(values: Iterable[Signature[Any]]) -> tuple[Signature[Any], ...]:
     return found
 
 
-@attrs.frozen
+@frozen
 class Signature(Generic[R_co, T_contra]):
     """One call of a task, not yet sent. ``None`` leaves an option to the task or to the app's settings.
 

@@ -13,6 +13,7 @@ import attrs
 from queuekit.backend import BackendCapabilities, BackendLimits
 from queuekit.broker import Capabilities, Limits
 from queuekit.events import Event
+from queuekit.values import frozen
 
 if TYPE_CHECKING:
     import click
@@ -37,7 +38,7 @@ def _schemes(value: Iterable[str]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class BrokerSpec:
     """A broker that a plugin provides.
 
@@ -62,7 +63,7 @@ class BrokerSpec:
     summary: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class BackendSpec:
     """A result backend that a plugin provides; created like a broker.
 
@@ -86,7 +87,7 @@ class BackendSpec:
     summary: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SerializerSpec:
     """A serializer that a plugin provides; ``factory(types)`` creates it.
 
@@ -103,7 +104,7 @@ class SerializerSpec:
     summary: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MiddlewareSpec:
     """A middleware that a plugin adds to every app; ``factory()`` creates it.
 
@@ -118,7 +119,7 @@ class MiddlewareSpec:
     order: int = 100
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SubscriberSpec:
     """A function that a plugin has called with some events only.
 
@@ -131,7 +132,7 @@ class SubscriberSpec:
     events: tuple[type[Event], ...]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class CommandSpec:
     """A command added to ``queuekit``; its body is imported when it is called.
 
@@ -146,7 +147,7 @@ class CommandSpec:
     command: str | Callable[[], click.Command]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ConfigSection:
     """A table of the config file that a plugin owns.
 
@@ -159,7 +160,7 @@ class ConfigSection:
     options: type | str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Check:
     """A check of ``queuekit check``; *run* returns problems, one line each.
 

@@ -6,9 +6,8 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import attrs
-
 from queuekit.errors import UnavailableError
+from queuekit.values import frozen
 
 if TYPE_CHECKING:
     import ssl
@@ -19,7 +18,7 @@ Verify = Literal["full", "ca", "none"]
 """What to check of a server, see :attr:`TLSOptions.verify`."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TLSOptions:
     """How to connect with TLS. Whether to use TLS is for the URL to say, by its scheme.
 

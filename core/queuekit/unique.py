@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
-import attrs
+from queuekit.values import frozen
 
 __all__ = ["Conflict", "UniqueKey"]
 
@@ -14,7 +14,7 @@ Conflict = Literal["skip", "raise", "latest", "debounce"]
 """What a send does whose key is held; see :class:`UniqueKey`."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class UniqueKey:
     """A key that at most one live message may hold; a value of the option ``unique``, which validates it.
 

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, quote_plus, unquote, url
 import attrs
 
 from queuekit.errors import ConfigError
+from queuekit.values import frozen
 
 __all__ = ["SCHEME", "EngineURL", "is_secret", "mask"]
 
@@ -59,7 +60,7 @@ def is_secret(name: str) -> bool:
     return _SECRET.search(name) is not None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class EngineURL:
     """A broker's or backend's URL, parsed; it may have several hosts, and ``repr`` hides the password.
 

@@ -17,6 +17,7 @@ import pytest
 CORE = Path(__file__).parents[2] / "core" / "queuekit"
 
 ROOMS = (
+    "values",
     "forks",
     "interrupts",
     "timelimit",
@@ -26,7 +27,6 @@ ROOMS = (
     "ids",
     "layouts",
     "logs",
-    "values",
     "secret",
     "states",
     "clock",

@@ -1,4 +1,4 @@
-"""Constructors of small classes that each message creates."""
+"""Classes that are data, and the quick constructors of those that each message creates."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from queuekit.broker import CommitItem, Delivery
 from queuekit.client.codec import Message
 from queuekit.envelope import Envelope
 from queuekit.signature import Signature
-from queuekit.values import quickly
+from queuekit.values import define, frozen, quick_frozen, quickly
 
 ENVELOPE = Envelope(id="id-1", queue="q", body=b"")
 
@@ -79,3 +79,83 @@ def test_refuses_a_class_that_checks() -> None:
 
     with pytest.raises(TypeError, match="size"):
         quickly(Checked)
+
+
+def _coin(decorate: Callable[..., Any]) -> Any:
+    """Return a class with a field of each kind, decorated by *decorate*."""
+
+    @decorate
+    class Coin:
+        metal: str
+        cents: Any = 1
+        owner: str = attrs.field(default="", eq=False)
+        marks: Any = attrs.field(default=(), hash=False, repr=lambda marks: f"<{len(marks)} marks>")
+        key: str = attrs.field(default="k", repr=False)
+
+    return Coin
+
+
+DECORATORS = [
+    pytest.param(attrs.define, define, id="define"),
+    pytest.param(attrs.frozen, frozen, id="frozen"),
+    pytest.param(attrs.frozen, quick_frozen, id="quick-frozen"),
+]
+
+
+@pytest.mark.parametrize(("theirs", "ours"), DECORATORS)
+def test_shows_and_compares_as_attrs_would(theirs: Callable[..., Any], ours: Callable[..., Any]) -> None:
+    """The shared methods take each field as the class says, and know only their own class."""
+    expected, made = _coin(theirs), _coin(ours)
+    others = [{}, {"cents": 2}, {"owner": "me"}, {"marks": ["a"]}, {"key": "other"}]
+
+    assert repr(made("tin", marks="ab")) == repr(expected("tin", marks="ab"))
+    assert [made("tin") == made("tin", **other) for other in others] == [True, False, True, False, False]
+    assert [expected("tin") == expected("tin", **other) for other in others] == [True, False, True, False, False]
+    assert made("tin") != expected("tin")
+
+
+@pytest.mark.parametrize(("theirs", "ours"), DECORATORS)
+def test_hashes_as_attrs_would(theirs: Callable[..., Any], ours: Callable[..., Any]) -> None:
+    """What may change has no hash; a field that does not count for it may be of any type."""
+    expected, made = _coin(theirs), _coin(ours)
+
+    assert (made.__hash__ is None) == (expected.__hash__ is None)
+    if made.__hash__ is not None:
+        assert hash(made("tin", owner="me", marks=[])) == hash(made("tin"))
+        assert hash(made("tin", 2)) != hash(made("tin"))
+
+
+def test_shows_an_instance_that_holds_itself() -> None:
+    """A text of a loop ends."""
+    coin = _coin(define)("tin")
+    coin.cents = coin
+
+    assert "cents=..." in repr(coin)
+
+
+def test_keeps_methods_of_the_class() -> None:
+    """A class that hides a password, or compares in its own way, does so."""
+
+    @frozen(eq=False)
+    class Purse:
+        owner: str
+
+        def __repr__(self) -> str:
+            return "Purse(***)"
+
+    assert repr(Purse("me")) == "Purse(***)"
+    assert Purse("me") != Purse("me")
+
+
+def test_compares_classes_without_fields() -> None:
+    """Two instances that say nothing are equal, as long as they are of one class."""
+
+    @frozen
+    class Sign:
+        """Nothing but its class."""
+
+    @frozen
+    class Other(Sign):
+        """Another one."""
+
+    assert (Sign() == Sign(), Sign() == Other(), hash(Sign()) == hash(Sign())) == (True, False, True)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
-
 from queuekit.broker import Place
 from queuekit.cli.output import as_json, fields, moment, one_line, span, when
 from queuekit.client.codec import Message
@@ -16,6 +14,7 @@ from queuekit.logs.plaintext import clean
 from queuekit.operations.admin import MessageView
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State
+from queuekit.values import frozen
 from queuekit.wire.records import Cancellation, Info
 
 __all__ = ["as_document", "as_text", "cancel_text"]
@@ -118,7 +117,7 @@ def _timeline_text(view: MessageView, now: float) -> str:
     return "\n".join(["timeline", *rows]) if rows else ""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class _Facts:
     """Facts from the queued message, or from its state record, which may be out of date but outlives the message."""
 

@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attrs
-
 from queuekit.client.sender import PreparedMessage, Sending, Sent
 from queuekit.errors import UnavailableError
 from queuekit.signature import Signature
 from queuekit.timelimit import LIMITS
+from queuekit.values import define
 
 __all__ = ["JoinedSends"]
 
@@ -28,7 +27,7 @@ _TOO_LATE = 1.0
 """Seconds after the end of a batch: who must end before that has too little time for another try."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Call:
     """A send that waits."""
 

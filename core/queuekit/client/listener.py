@@ -16,12 +16,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-import attrs
-
 from queuekit.backend import Backend, Record
 from queuekit.errors import UnavailableError
 from queuekit.ids import new_id
 from queuekit.timelimit import time_limit
+from queuekit.values import define
 from queuekit.wire.batches import alike
 
 __all__ = ["ResultListener"]
@@ -46,7 +45,7 @@ _PARTING = 1.0
 """Seconds to wait for the thread when its app closes."""
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Waiting:
     """One waiting coroutine."""
 

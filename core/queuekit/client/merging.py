@@ -18,6 +18,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.timelimit import time_left
+from queuekit.values import define, frozen
 from queuekit.wire.merges import (
     MERGE,
     CallContent,
@@ -38,7 +39,7 @@ _PAUSE = 0.01
 """Longest first pause, in seconds, after another sender has changed the record."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Mergeable:
     """A call whose unique key lets the newest arguments win."""
 
@@ -58,7 +59,7 @@ class Mergeable:
     """The record of its message, to be written once that is new."""
 
 
-@attrs.define
+@define
 class _Step:
     """What one round does for the calls of one key."""
 
@@ -87,7 +88,7 @@ class _Step:
         return not self.before.awaits(self.waiting.id)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MergedCall:
     """What became of a call."""
 

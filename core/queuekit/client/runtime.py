@@ -6,8 +6,6 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import attrs
-
 from queuekit.backend import Backend
 from queuekit.broker import Broker
 from queuekit.clock import Clock
@@ -26,12 +24,13 @@ from queuekit.plugins.loading import reason
 from queuekit.plugins.manager import Plugins, section_of
 from queuekit.serializer import Serializer
 from queuekit.urls import EngineURL, mask
+from queuekit.values import frozen
 from queuekit.wire.signing import Signing
 
 __all__ = ["Runtime", "build_runtime"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Runtime:
     """The parts of a configured app; engines connect at first use."""
 

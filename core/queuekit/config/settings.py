@@ -27,6 +27,7 @@ from queuekit.plugins.foreign import meant_by
 from queuekit.plugins.manager import Plugins
 from queuekit.plugins.options import Mismatch, Problem, at_least, convert, read, report, settable, unknown
 from queuekit.urls import EngineURL, is_secret, mask
+from queuekit.values import frozen
 from queuekit.wire.signing import SHORTEST_KEY, SigningKey
 
 __all__ = [
@@ -259,7 +260,7 @@ def _health_port(value: Any) -> str | None:
     return str(value).strip()
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class WorkerConfig:
     """The table ``[worker]``.
 
@@ -306,7 +307,7 @@ class WorkerConfig:
     dead_max_count: Mapping[str, int] = attrs.field(factory=dict, converter=_counts)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class LogConfig:
     """The table ``[log]``.
 
@@ -319,7 +320,7 @@ class LogConfig:
     format: Literal["text", "json"] = "text"
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class PluginsConfig:
     """The table ``[plugins]``.
 
@@ -339,7 +340,7 @@ class PluginsConfig:
 TABLES: dict[str, type] = {"worker": WorkerConfig, "log": LogConfig, "plugins": PluginsConfig}
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Config:
     """All settings; nothing in ``repr`` or :meth:`rows` shows a secret.
 

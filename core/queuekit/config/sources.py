@@ -14,6 +14,7 @@ import attrs
 from queuekit.errors import ConfigError
 from queuekit.plugins.options import Problem, unknown
 from queuekit.urls import is_secret
+from queuekit.values import frozen
 
 __all__ = ["ENVIRONMENT", "Setting", "from_environ", "from_file", "from_mapping"]
 
@@ -30,7 +31,7 @@ SPECIAL = frozenset(
 _FOREIGN = re.compile(rf"{PREFIX}(?:TEST_.*|SERVICE_(?:HOST|PORT).*|PORT(?:_\d+_(?:TCP|UDP).*)?)")
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Setting:
     """One value as written."""
 

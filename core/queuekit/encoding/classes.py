@@ -12,9 +12,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
-import attrs
-
 from queuekit.errors import EncodeError
+from queuekit.values import frozen
 
 __all__ = ["Shape", "build", "shape_of", "take_apart"]
 
@@ -22,7 +21,7 @@ _RULES = ("__post_init__", "__attrs_post_init__", "__attrs_pre_init__")
 """Methods of a class that may change the values given to its constructor."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Shape:
     """How instances of one class are taken apart and rebuilt."""
 

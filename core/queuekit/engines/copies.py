@@ -23,6 +23,7 @@ from queuekit.envelope import MAX_HEADER_BYTES, Envelope, split_frame
 from queuekit.errors import DecodeError, UnavailableError
 from queuekit.ids import is_name
 from queuekit.states import State, rank
+from queuekit.values import frozen
 from queuekit.wire.records import result_key
 
 __all__ = ["ONCE_TTL", "WithoutCopies"]
@@ -38,7 +39,7 @@ _FRESH = 0.75
 """Fraction of a lease; a record with more time left is extended only at the next renewal."""
 
 
-@attrs.frozen
+@frozen
 class _Claim:
     """The record that a delivery needs before its body may run."""
 

@@ -15,6 +15,7 @@ from queuekit.broker import Broker, Dead, Delivery, Place, QueueCounts, Settleme
 from queuekit.engines.wrapping import WrappedBroker
 from queuekit.envelope import Envelope, Lane, Unique, join_frame, split_frame
 from queuekit.errors import DecodeError
+from queuekit.values import frozen
 
 __all__ = ["WithDeadLetters"]
 
@@ -36,7 +37,7 @@ _LARGEST = 2**53 - 1
 _NOT_KEPT = "the body was too large to be kept; "
 
 
-@attrs.frozen
+@frozen
 class _DeadRecord:
     """What a record says."""
 

@@ -10,12 +10,13 @@ import attrs
 from queuekit.broker import Delivery
 from queuekit.client.codec import Message, peek_position
 from queuekit.failure import Failure
+from queuekit.values import frozen
 from queuekit.wire.position import Position
 
 __all__ = ["Ended", "died", "ended_by", "is_member", "unwritten"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Ended:
     """How a message of a workflow ended."""
 

@@ -31,6 +31,7 @@ from queuekit.limits import Concurrency, Rate
 from queuekit.logs.errors import log_error
 from queuekit.tasks.limit_keys import keys_of
 from queuekit.tasks.task import Task
+from queuekit.values import define
 
 __all__ = ["UPKEEP", "Limiter", "slot_places"]
 
@@ -46,7 +47,7 @@ _MISSED = 10.0
 """Seconds after its turn at which a message needs another one. Shorter, a busy worker would put off too many."""
 
 
-@attrs.define
+@define
 class _Wish:
     """A message that limits apply to."""
 

@@ -19,6 +19,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import DecodeError, UnavailableError
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.run import re_delayed
+from queuekit.values import define
 from queuekit.wire.merges import (
     MERGE,
     CallContent,
@@ -168,7 +169,7 @@ def _change(backend: Backend, merge: Merge, before: KeyState, after: KeyState, *
 # -- the end of a message
 
 
-@attrs.define
+@define
 class _Ending:
     """The end of a message, between the steps in which it is written."""
 

@@ -27,7 +27,7 @@ from queuekit.states import State
 from queuekit.tasks.enum_members import plain_result
 from queuekit.tasks.resolve import resolve
 from queuekit.tasks.task import Task, TaskOptions
-from queuekit.values import quickly
+from queuekit.values import define, quickly
 from queuekit.wire.records import CANCEL_TTL, UNKNOWN_TASK, Cancellation, Info, cancel_mark, failed, moved, succeeded
 
 __all__ = ["Decider", "Outcome", "Run"]
@@ -40,7 +40,7 @@ _HEADER_ROOM = 1_000
 """Bytes that the header of a record may need in addition to the result."""
 
 
-@attrs.define(kw_only=True)
+@define(kw_only=True)
 class Outcome:
     """All that must be written for one delivery, in one step if the engine can (QK12)."""
 

@@ -19,6 +19,7 @@ from queuekit.signature import Sender, Signature
 from queuekit.tasks.limit_keys import computed_keys, keys_of
 from queuekit.tasks.resolve import CallOptions
 from queuekit.tasks.task import Task, TaskOptions
+from queuekit.values import define
 from queuekit.wire.records import Cancellation
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ SILENCE_GRACE = 2.0
 """Seconds that a body of a silent process may exceed its limit: it may be about to end."""
 
 
-@attrs.define(kw_only=True)
+@define(kw_only=True)
 class Run:
     """A message about to run, or running."""
 

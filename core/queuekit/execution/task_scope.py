@@ -11,18 +11,17 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
 
-import attrs
-
 from queuekit.context import Context, current
 from queuekit.execution.worker_scope import WorkerScope, close_error, manager_of, noted
 from queuekit.resources import Resource
+from queuekit.values import define
 
 __all__ = ["OpenResource", "TaskScope"]
 
 T = TypeVar("T")
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Open:
     """A resource that is open, or being opened."""
 

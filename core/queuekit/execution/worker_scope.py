@@ -18,6 +18,7 @@ import attrs
 from queuekit.forks import renew_in_forks
 from queuekit.logs.errors import log_error
 from queuekit.resources import Resource
+from queuekit.values import define, frozen
 
 __all__ = ["WorkerScope", "close_error", "manager_of", "noted"]
 
@@ -27,7 +28,7 @@ _STEP = 0.05
 _Future = concurrent.futures.Future[Any]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class _Shared:
     """A resource that is open, or being opened."""
 
@@ -381,7 +382,7 @@ class _Awaited:
         return None if self._manager is None else await self._manager.__aexit__(*error)
 
 
-@attrs.frozen
+@frozen
 class _Plain:
     """A plain context manager that a coroutine returned."""
 

@@ -27,6 +27,7 @@ from queuekit.ids import derived_id
 from queuekit.logs.errors import log_error
 from queuekit.signature import Signature
 from queuekit.states import State, rank
+from queuekit.values import define
 from queuekit.wire.records import cancel_key, never_ran, read_info, result_key
 from queuekit.workflows.compile import (
     GATHER_TASK,
@@ -135,7 +136,7 @@ class WorkflowAdvancer:
             outcome.settlement = Dead(outcome.delivery, reason="failed", error=text[:2000])
 
 
-@attrs.define
+@define
 class _Plan:
     """The changes that follow from the end of one message."""
 

@@ -16,6 +16,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import DecodeError
 from queuekit.serializer import Serializer
 from queuekit.timelimit import time_limit
+from queuekit.values import define
 from queuekit.wire.batches import in_batches
 from queuekit.wire.position import chunk_key, graph_key
 from queuekit.wire.signing import Signing
@@ -45,7 +46,7 @@ class GoneError(Exception):
     """The workflow's records have expired."""
 
 
-@attrs.define
+@define
 class StoredGraph:
     """The parts of a graph that have been read."""
 

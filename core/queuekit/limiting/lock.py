@@ -9,13 +9,12 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
-import attrs
-
 from queuekit.backend import Backend, Record
 from queuekit.clock import Clock
 from queuekit.errors import LockLostError, LockTimeout, OptionError, UnavailableError
 from queuekit.ids import new_id, worker_name
 from queuekit.logs.errors import log_error
+from queuekit.values import frozen
 from queuekit.wire.call_options import Duration, seconds
 
 __all__ = ["Lock", "LockStore"]
@@ -32,7 +31,7 @@ _LEAST_WAIT = 0.05
 _LONGEST_NAME = 200
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class LockStore:
     """What locks need from their app.
 

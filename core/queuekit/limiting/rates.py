@@ -19,6 +19,7 @@ from queuekit.backend import Backend, Record
 from queuekit.envelope import Envelope
 from queuekit.errors import OptionError
 from queuekit.limits import Rate, digest, parse_rate
+from queuekit.values import frozen
 
 __all__ = [
     "LIMIT",
@@ -46,7 +47,7 @@ _SPARE = 1.0
 """Seconds for which a record outlives its use."""
 
 
-@attrs.frozen
+@frozen
 class LimitKey:
     """One key of one limit."""
 
@@ -66,7 +67,7 @@ def _records(name: str, key: str) -> tuple[str, str, str]:
     return RATE + place, SLOW + place, LIMIT + name
 
 
-@attrs.frozen
+@frozen
 class Standing:
     """What the records say about a place."""
 

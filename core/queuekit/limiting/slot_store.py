@@ -26,6 +26,7 @@ from queuekit.limiting.slots import (
     read_most,
     waiters_in,
 )
+from queuekit.values import define
 
 __all__ = ["Slots", "Wish"]
 
@@ -40,7 +41,7 @@ _MOST_KNOWN = 1_000
 States = Mapping[SlotKey, SlotState]
 
 
-@attrs.define(eq=False)
+@define(eq=False)
 class Wish:
     """A delivery that needs a slot at each of *places*, or a block.
 

@@ -18,6 +18,7 @@ from queuekit.broker import Delivery, Lease
 from queuekit.envelope import Envelope
 from queuekit.errors import OptionError
 from queuekit.limits import Concurrency, digest
+from queuekit.values import define, frozen
 
 __all__ = [
     "BEAT",
@@ -93,7 +94,7 @@ class Waiter(NamedTuple):
         return cls(delivery.queue, delivery.id, delivery.token, number, generation, attempt, step)
 
 
-@attrs.frozen
+@frozen
 class Holder:
     """Who holds a slot.
 
@@ -108,7 +109,7 @@ class Holder:
     waiter: Waiter | None = None
 
 
-@attrs.frozen
+@frozen
 class SlotKey:
     """One key of one concurrency limit; *limit* is ``None`` if only its records are known."""
 
@@ -127,7 +128,7 @@ def beat_of(id: str) -> str:
     return BEAT + id
 
 
-@attrs.define
+@define
 class SlotState:
     """What a record says."""
 

@@ -7,8 +7,6 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
-import attrs
-
 from queuekit.backend import Backend
 from queuekit.clock import Clock
 from queuekit.errors import LimitReachedError, OptionError
@@ -16,6 +14,7 @@ from queuekit.ids import check_name
 from queuekit.limiting.rates import LimitKey, Rates, Standing, starts
 from queuekit.limiting.slot_store import Slots
 from queuekit.limits import Limit, Rate
+from queuekit.values import frozen
 from queuekit.wire.call_options import Duration, seconds
 
 __all__ = ["LimitStore", "RateLimit"]
@@ -24,7 +23,7 @@ _STEP = 0.5
 """Seconds between two looks of a thread that waits: an interruption arrives only when Python code runs."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class LimitStore:
     """What limits need from their app.
 

@@ -19,6 +19,7 @@ from queuekit.events import OperatorActed
 from queuekit.ids import LONGEST_PERSON, check_length, new_id
 from queuekit.logs.plaintext import clean
 from queuekit.timelimit import time_limit
+from queuekit.values import frozen
 
 __all__ = ["ACTION", "Action", "named", "person", "read_action", "record_action"]
 
@@ -32,7 +33,7 @@ _MOST_IDS = 100
 """Most ids of messages that a record names."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Action:
     """Something that an operator changed."""
 

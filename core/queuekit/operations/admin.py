@@ -34,6 +34,7 @@ from queuekit.states import FINAL, State
 from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
 from queuekit.timelimit import made_progress, progress_limit, time_limit
+from queuekit.values import frozen
 from queuekit.wire.batches import alike, in_batches
 from queuekit.wire.merges import KeyState
 from queuekit.wire.pauses import PAUSED, Pause, read_pauses
@@ -72,7 +73,7 @@ _QUIET = 25.0
 """Seconds of silence after which a worker is reported: it missed two presence records."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class QueueView:
     """A queue, its counts and its workers."""
 
@@ -84,7 +85,7 @@ class QueueView:
     """Seconds that the oldest of the last claimed messages waited, if the broker does not report waiting messages."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class QueuedMessage:
     """A message in a queue, with the parts that can be read."""
 
@@ -98,7 +99,7 @@ class QueuedMessage:
         return self.stored.envelope.id
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class MessageView:
     """Everything that is known about one id."""
 

@@ -11,6 +11,7 @@ from queuekit.client.codec import Message, outline, sealed
 from queuekit.errors import ArgumentsError, CapabilityError, NotReadHereError, QueuekitError, did_you_mean
 from queuekit.operations.admin import Admin
 from queuekit.tasks.registry import Tasks
+from queuekit.values import frozen
 from queuekit.wire.position import is_own
 
 __all__ = ["MOST_LOOKED", "Survey", "Unfit", "survey"]
@@ -23,7 +24,7 @@ _LONGEST = 200
 """Most characters of a reason."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Unfit:
     """Waiting messages that cannot run for one reason.
 
@@ -44,7 +45,7 @@ class Unfit:
     sample: str
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Survey:
     """What was found in the queues.
 

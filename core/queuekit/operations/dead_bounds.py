@@ -15,6 +15,7 @@ import attrs
 from queuekit.backend import Backend, Record
 from queuekit.config.settings import EVERY_QUEUE
 from queuekit.operations.admin import Admin
+from queuekit.values import frozen
 
 __all__ = ["Dropped", "dropped_before", "trim"]
 
@@ -27,7 +28,7 @@ _TTL = 30 * 86_400.0
 _TRIES = 5
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Dropped:
     """Dead letters of a queue that were dropped in the last 30 days."""
 

@@ -8,11 +8,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-import attrs
-
 from queuekit.broker import Stored
 from queuekit.operations.admin import Admin, QueuedMessage
 from queuekit.operations.filters import EVERYTHING, Filter, Subject
+from queuekit.values import define
 
 __all__ = [
     "MOST_GROUPS",
@@ -50,7 +49,7 @@ Selection = Mapping[str, list[str]]
 """Ids of dead letters by queue, oldest first."""
 
 
-@attrs.define(kw_only=True)
+@define(kw_only=True)
 class DeadGroup:
     """Dead letters with the same task, reason and kind of error."""
 

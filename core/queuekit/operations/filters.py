@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
-import attrs
-
 from queuekit import durations
 from queuekit.errors import did_you_mean
+from queuekit.values import frozen
 
 __all__ = ["EVERYTHING", "Filter", "Subject", "is_filter", "parse_filter"]
 
 _WILD = frozenset("*?[")
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Subject:
     """What a filter looks at in a message."""
 
@@ -32,7 +31,7 @@ class Subject:
 Test = Callable[[Subject], bool]
 
 
-@attrs.frozen
+@frozen
 class Filter:
     """Terms that must all match."""
 

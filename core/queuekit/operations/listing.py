@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-import attrs
-
 from queuekit.backend import Backend, Page, Record
 from queuekit.broker import Place, Stored
 from queuekit.errors import CapabilityError, DecodeError, OptionError, QueuekitError, UnavailableError
@@ -18,6 +16,7 @@ from queuekit.ids import plain
 from queuekit.operations.admin import Admin
 from queuekit.operations.filters import EVERYTHING, Filter, Subject
 from queuekit.states import FINAL
+from queuekit.values import frozen
 from queuekit.wire.batches import alike
 from queuekit.wire.records import Info, read_info, result_key
 
@@ -30,7 +29,7 @@ _FIRST, _MOST = 20, 500
 """Messages in the first page, when their size is not known yet, and the most in any page."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ListedMessage:
     """A message in a list. What is not known is ``None`` or empty."""
 
@@ -54,7 +53,7 @@ class ListedMessage:
     """How long its body has been running, if a worker reported that."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Listing:
     """A page of messages."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import attrs
-
 from queuekit.broker import Release
 from queuekit.client.runtime import Runtime
 from queuekit.execution.limiter import slot_places
@@ -15,11 +13,12 @@ from queuekit.limiting.slots import SLOTS, SlotKey, SlotState, place_in
 from queuekit.limits import Concurrency, Rate
 from queuekit.tasks.limit_keys import keys_of
 from queuekit.tasks.task import Task
+from queuekit.values import frozen
 
 __all__ = ["SlotWait", "find_wait", "leave_line", "rates_of"]
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class SlotWait:
     """What a message waits for that waits for a slot."""
 

@@ -22,6 +22,7 @@ from queuekit.operations.admin import Admin, MessageView
 from queuekit.operations.pauses import resume_command
 from queuekit.operations.slot_lines import SlotWait, find_wait, rates_of
 from queuekit.states import FINAL, State
+from queuekit.values import frozen
 from queuekit.wire.merges import KeyState
 from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence
@@ -37,7 +38,7 @@ _SPREAD = 2.0
 """Seconds after the end of a pause within which messages that it held come back."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Reason:
     """A reason why a message does not run, or what it does instead."""
 
@@ -53,7 +54,7 @@ class Reason:
     """Arguments of the ``queuekit`` command that helps; empty if there is none."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Facts:
     """All that the predicates look at."""
 

@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-import attrs
-
 from queuekit.errors import PluginError, SchemeConflictError, UnknownSchemeError, did_you_mean
 from queuekit.hookspecs import API_VERSION, BackendSpec, BrokerSpec, SerializerSpec
 from queuekit.plugins.foreign import instead_of
 from queuekit.plugins.loading import Plugin, PluginInfo, canonical
 from queuekit.urls import EngineURL
+from queuekit.values import frozen
 
 __all__ = ["EXTRAS", "Catalogue", "Choice", "Offer", "install_line"]
 
@@ -36,7 +35,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 Spec = TypeVar("Spec", BrokerSpec, BackendSpec, SerializerSpec)
 
 
-@attrs.frozen
+@frozen
 class Offer(Generic[Spec]):
     """A spec and the plugin that provides it."""
 
@@ -44,7 +43,7 @@ class Offer(Generic[Spec]):
     info: PluginInfo
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Choice:
     """A configured value and its origin, for errors."""
 

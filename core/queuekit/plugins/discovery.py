@@ -10,6 +10,7 @@ import attrs
 
 from queuekit.errors import PluginError
 from queuekit.plugins.loading import Plugin, canonical, disabled, dist_name, load_entry_point
+from queuekit.values import frozen
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -20,7 +21,7 @@ _DISABLE = "QUEUEKIT_DISABLE_PLUGINS"
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Rules:
     """Which plugins may load. Names are those of entry points or distributions."""
 

@@ -21,6 +21,7 @@ from queuekit import hookspecs, lifecycle
 from queuekit.errors import PluginError, did_you_mean
 from queuekit.hookspecs import API_VERSION, BackendSpec, BrokerSpec, ConfigSection, SerializerSpec
 from queuekit.urls import SCHEME
+from queuekit.values import frozen
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -47,7 +48,7 @@ WRAPPABLE = frozenset({"queuekit_make_broker", "queuekit_make_backend"})
 T = TypeVar("T")
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class PluginInfo:
     """A plugin as ``queuekit plugins`` lists it."""
 
@@ -80,7 +81,7 @@ class PluginInfo:
         return self.dist or self.name
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@frozen(kw_only=True, eq=False)
 class Plugin:
     """A plugin and its specs; unless its status is ok, only ``info`` and ``failure`` are meaningful."""
 

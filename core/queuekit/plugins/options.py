@@ -23,6 +23,7 @@ from queuekit import durations
 from queuekit.errors import ConfigError, QueuekitError
 from queuekit.ids import plain
 from queuekit.urls import is_secret, mask
+from queuekit.values import frozen
 
 __all__ = ["Problem", "at_least", "read", "report", "settable", "shown", "unknown"]
 
@@ -36,7 +37,7 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 
-@attrs.frozen
+@frozen
 class Problem:
     """A setting that is not valid."""
 

@@ -9,6 +9,7 @@ import attrs
 
 from queuekit.backend import BackendCapabilities
 from queuekit.broker import Capabilities
+from queuekit.values import frozen
 
 __all__ = ["BACKEND_PLAN", "BROKER_PLAN", "Support", "caveats", "steps"]
 
@@ -16,7 +17,7 @@ _CAVEATS = ("portable_leases", "tells_time")
 """Capabilities of a broker that operators should know are missing, although this is not an error."""
 
 
-@attrs.frozen
+@frozen
 class Support:
     """How one capability is supported."""
 

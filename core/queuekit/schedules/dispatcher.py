@@ -25,6 +25,7 @@ from queuekit.schedules.schedule import (
 )
 from queuekit.signature import Signature
 from queuekit.states import State
+from queuekit.values import define
 from queuekit.wire.records import read_infos, result_key
 from queuekit.workflows.workflow import Part
 
@@ -34,7 +35,7 @@ _OF_THE_CALL = (Exception, SystemExit)
 """Errors that user code may raise while a call is sent, e.g. a middleware, or code that converts an argument."""
 
 
-@attrs.define
+@define
 class _Turn:
     """The work for one schedule."""
 

@@ -6,9 +6,8 @@ import hashlib
 from itertools import islice, takewhile
 from typing import Literal
 
-import attrs
-
 from queuekit.schedules.triggers import When
+from queuekit.values import frozen
 
 __all__ = ["MISFIRES", "OVERLAPS", "Due", "Misfire", "Overlap", "due", "tick_id"]
 
@@ -22,7 +21,7 @@ MOST = 100
 """Most ticks of one schedule to send at a time."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Due:
     """What to do for a schedule now. Times are UTC epoch seconds."""
 

@@ -35,6 +35,7 @@ from queuekit.tasks.registry import Tasks
 from queuekit.tasks.resolve import resolve
 from queuekit.tasks.task import Task
 from queuekit.timelimit import time_limit
+from queuekit.values import frozen
 from queuekit.wire.call_options import at_least_one
 from queuekit.wire.records import Info, read_infos
 from queuekit.wire.signing import Signing, UnsignedError
@@ -76,7 +77,7 @@ class SchedulingApp(ScheduleSource, Protocol):
         ...
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class ScheduleView:
     """A schedule and its state. Times are UTC epoch seconds.
 

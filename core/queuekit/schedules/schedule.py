@@ -28,6 +28,7 @@ from queuekit.schedules.triggers import When, form_of, when_from_dict
 from queuekit.schedules.wall_clock import LAST
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
+from queuekit.values import frozen
 from queuekit.wire.call_options import choice
 from queuekit.wire.signing import Signing
 from queuekit.workflows.workflow import Chain, Chord, Group, Part, part_from_dict
@@ -91,7 +92,7 @@ def _overlap(value: Overlap) -> Overlap:
     return found
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Schedule:
     """A call that is sent repeatedly.
 
@@ -114,7 +115,7 @@ class Schedule:
     grace: float = attrs.field(default=GRACE, converter=parse_duration)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class StoredSchedule:
     """A schedule as the backend stores it. Times are UTC epoch seconds.
 
@@ -174,7 +175,7 @@ class StoredSchedule:
         return call
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Progress:
     """The progress of a schedule. Times are UTC epoch seconds.
 

@@ -31,6 +31,7 @@ from queuekit.schedules.schedule import (
     progress_key,
     read_progress,
 )
+from queuekit.values import frozen
 
 __all__ = ["Scheduler"]
 
@@ -55,7 +56,7 @@ _DUTIES = ("presence", "renew", "look", "afresh")
 _logger = logging.getLogger("queuekit.schedules")
 
 
-@attrs.frozen
+@frozen
 class _Upcoming:
     """A schedule as the leader last read it."""
 

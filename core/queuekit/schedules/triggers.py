@@ -21,6 +21,7 @@ from queuekit.durations import DurationError
 from queuekit.errors import DecodeError, ScheduleError, did_you_mean
 from queuekit.schedules.series import SeriesCache
 from queuekit.schedules.wall_clock import FIRST, LAST, Times, fixed, passing
+from queuekit.values import frozen
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -88,7 +89,7 @@ class When:
         return found
 
 
-@attrs.frozen
+@frozen
 class Every(When):
     """Ticks at a fixed interval, counted from midnight of 1 January 1970, UTC: every 30 s is at :00 and :30.
 
@@ -150,7 +151,7 @@ class Every(When):
         return round(self.offset + number * self.seconds, 3)
 
 
-@attrs.frozen
+@frozen
 class Cron(When):
     """The ticks of a cron expression in a time zone.
 

@@ -24,6 +24,7 @@ from queuekit.tasks.argument_types import ArgumentTypes
 from queuekit.tasks.callables import DeclarationError, body_of, is_coroutine_function, place_of, signature_of
 from queuekit.tasks.injection import Injection
 from queuekit.unique import UniqueKey
+from queuekit.values import frozen
 from queuekit.wire import call_options as options
 from queuekit.wire.call_options import Duration
 from queuekit.wire.position import Policy
@@ -82,7 +83,7 @@ def _track(value: bool) -> bool:  # noqa: FBT001 - attrs passes it by position
     return bool(options.flag(value, option="track"))
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TaskOptions:
     """How a task's messages are treated unless a call says otherwise.
 

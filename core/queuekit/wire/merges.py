@@ -23,7 +23,7 @@ import attrs
 from queuekit.backend import Record
 from queuekit.envelope import MAX_HEADER_BYTES, Envelope, Lane, join_frame, split_frame, split_header
 from queuekit.errors import DecodeError
-from queuekit.values import quick_frozen
+from queuekit.values import frozen, quick_frozen
 
 __all__ = [
     "MERGE",
@@ -110,7 +110,7 @@ def _lane(value: Any) -> Any:
     return Lane(**value) if type(value) is dict else value
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class CallContent:
     """What a message runs with."""
 
@@ -129,7 +129,7 @@ class CallContent:
         return attrs.evolve(envelope, body=self.body, priority=self.priority, expires=self.expires, **changes)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Running:
     """The message of a key that has started, and has not ended; it may wait for a retry."""
 
@@ -138,7 +138,7 @@ class Running:
     since: float
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Waiting:
     """The message of a key that has not started."""
 
@@ -163,7 +163,7 @@ class Waiting:
         return Envelope(id=self.id, queue=self.queue, body=body, priority=priority, delay=delay, lane=lane)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class KeyState:
     """The record of a key."""
 
@@ -252,7 +252,7 @@ def withdrawn(state: KeyState, id: str) -> KeyState | None:
 # -- a message that arrives at a worker
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class KeyTurn:
     """What a worker does with a message of a key."""
 

@@ -16,6 +16,7 @@ import attrs
 
 from queuekit.backend import Record
 from queuekit.logs.plaintext import clean
+from queuekit.values import frozen
 
 __all__ = [
     "LONGEST_PAUSES",
@@ -42,7 +43,7 @@ _DRAIN_TTL = 86_400.0
 """Seconds for which a request to drain is kept; names of workers may be used again."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Pause:
     """A queue or a task that workers leave alone."""
 
@@ -85,7 +86,7 @@ class Pause:
         return all(_text(_inside(values, name)) == value for name, value in self.where)
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Drain:
     """A request that a worker takes no more messages, finishes and ends."""
 

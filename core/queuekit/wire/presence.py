@@ -10,6 +10,7 @@ import attrs
 
 from queuekit.backend import Record
 from queuekit.logs.plaintext import clean
+from queuekit.values import frozen
 
 __all__ = ["EVERY", "LIVE", "MOST_RUNS", "TTL", "Presence", "RunningTask", "read_workers"]
 
@@ -24,7 +25,7 @@ MOST_RUNS = 200
 _MOST_COUNT = 2**53
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class RunningTask:
     """A body that a worker runs, as of its last presence record."""
 
@@ -36,7 +37,7 @@ class RunningTask:
     """How long the body had been running when the record was written, plus the age of the record."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Presence:
     """What a worker process last reported of itself. What an older release leaves out is empty or ``None``."""
 

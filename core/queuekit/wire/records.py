@@ -31,7 +31,7 @@ from queuekit.failure import Failure
 from queuekit.logs.plaintext import clean
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State, rank
-from queuekit.values import quickly
+from queuekit.values import frozen, quickly
 from queuekit.wire.merges import Merge, read_merge
 
 __all__ = [
@@ -121,7 +121,7 @@ def _entered(delivery: Delivery, number: int) -> str:
     return f"entered:{envelope.id}:{envelope.generation}:{envelope.attempt}:{number}"
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Cancellation:
     """A request to cancel a message, and its effect.
 
@@ -334,7 +334,7 @@ def _origin(delivery: Delivery) -> dict[str, Any]:
     }
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Info:
     """The information about a message in its record.
 

@@ -18,6 +18,7 @@ import attrs
 from queuekit.backend import Record
 from queuekit.envelope import MAX_HEADER_BYTES
 from queuekit.errors import DecodeError
+from queuekit.values import frozen
 
 __all__ = ["SHORTEST_KEY", "Signing", "SigningKey", "UnsignedError", "key_id_in"]
 
@@ -40,7 +41,7 @@ def _key_id(key: SigningKey) -> str:
     return hashlib.sha256(b"queuekit key id\n" + key.secret).hexdigest()[:8]
 
 
-@attrs.frozen
+@frozen
 class SigningKey:
     """A key of the setting ``signing_keys``; its ``repr`` shows the id alone."""
 

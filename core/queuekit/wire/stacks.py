@@ -13,6 +13,7 @@ import attrs
 
 from queuekit.backend import Record
 from queuekit.logs.plaintext import clean
+from queuekit.values import frozen
 
 __all__ = ["Frame", "StackReport", "answer_key", "ask_key", "asking", "read_report", "reported", "token_of"]
 
@@ -24,7 +25,7 @@ _TTL = 60.0
 """Seconds for which an answer is kept."""
 
 
-@attrs.frozen
+@frozen
 class Frame:
     """One line of a stack."""
 
@@ -35,7 +36,7 @@ class Frame:
     """The source line; empty if it cannot be read."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class StackReport:
     """Where a body is, and in what kind of process. Never what its variables hold."""
 

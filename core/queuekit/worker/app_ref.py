@@ -20,6 +20,7 @@ import attrs
 from queuekit.app import Queuekit
 from queuekit.errors import AppError, QueuekitError, did_you_mean, with_article
 from queuekit.failure import in_words
+from queuekit.values import frozen
 
 __all__ = ["AppRef", "find_app", "import_from_here", "is_app"]
 
@@ -31,7 +32,7 @@ _CORE = Path(__file__).parents[1]
 _ELSEWHERE = "Run it in the folder that holds the module, or name another module:  --app package.module:attribute"
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class AppRef:
     """A reference by which another process loads the same app with the same settings. It can be pickled."""
 

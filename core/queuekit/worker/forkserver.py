@@ -25,10 +25,9 @@ import traceback
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 
-import attrs
-
 from queuekit.app import Queuekit
 from queuekit.execution import children
+from queuekit.values import define, frozen
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.isolated import load_early, serve
 from queuekit.worker.stacks import StackFile, stack_memory
@@ -46,7 +45,7 @@ _DEAF_TO = frozenset({signal.SIGTERM, signal.SIGINT})
 """Signals that service managers and terminals send to a whole group; only its worker may end a body."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Plan:
     """The settings that the server gets at its start."""
 
@@ -58,7 +57,7 @@ class Plan:
     """Seconds after which an idle child ends."""
 
 
-@attrs.define
+@define
 class Forked:
     """One process that the server forked, as the worker sees it."""
 

@@ -25,6 +25,7 @@ from queuekit.execution import children
 from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.failure import in_words
+from queuekit.values import define, frozen
 from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_outcome, read_delivery
@@ -43,12 +44,12 @@ _LONGEST_CLOSE = 2.0
 """Seconds that the resources of a process may take to close."""
 
 
-@attrs.frozen
+@frozen
 class Idle:
     """The last message of a process that ends because it was idle."""
 
 
-@attrs.frozen
+@frozen
 class Last:
     """The last answer of a process that ends because it has reached a bound."""
 
@@ -56,7 +57,7 @@ class Last:
     reached: Reached
 
 
-@attrs.frozen
+@frozen
 class CancelBody:
     """Worker to process: mark a body as cancelled."""
 
@@ -64,17 +65,17 @@ class CancelBody:
     """Which delivery to this process is meant, from 1: its body may have ended before the order arrives."""
 
 
-@attrs.frozen
+@frozen
 class Interrupt(CancelBody):
     """Worker to process: interrupt a body, which has reached its timeout."""
 
 
-@attrs.frozen
+@frozen
 class WriteStack:
     """Worker to process: write the stack of the body into the file for stacks."""
 
 
-@attrs.define
+@define
 class Inbox:
     """What the thread that runs bodies and the one that receives orders know of each other."""
 

@@ -20,14 +20,13 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import NoReturn
 
-import attrs
-
+from queuekit.values import define
 from queuekit.worker.protocol import HEAD
 
 __all__ = ["ForkedProcess", "Prefork", "preforked"]
 
 
-@attrs.define
+@define
 class ForkedProcess:
     """A forked process, with what the supervisor uses of ``subprocess.Popen``."""
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-import attrs
+from queuekit.values import define
 
 __all__ = ["Moves", "Probes", "ProcessFacts", "Pulse", "Still"]
 
@@ -38,7 +38,7 @@ class Pulse(NamedTuple):
     """Whether the broker does not answer its fetches."""
 
 
-@attrs.define
+@define
 class Still:
     """Counts the seconds for which a value has not changed, as far as somebody looked."""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import attrs
-
+from queuekit.values import frozen
 from queuekit.worker.app_ref import AppRef
 
 __all__ = ["HEAD", "Drains", "Lost", "Ready", "Recycle", "Replacement", "Serves", "Start", "Stop"]
@@ -12,7 +11,7 @@ HEAD = 4
 """Bytes that say how long the environment of a forked process is."""
 
 
-@attrs.frozen
+@frozen
 class Start:
     """Supervisor to worker, first: what to run."""
 
@@ -28,7 +27,7 @@ class Start:
     """Prefix of the worker's name."""
 
 
-@attrs.frozen
+@frozen
 class Stop:
     """Supervisor to worker: stop, or stop at once."""
 
@@ -36,39 +35,39 @@ class Stop:
     at_once: bool = False
 
 
-@attrs.frozen
+@frozen
 class Lost:
     """Supervisor to worker: these leases are lost."""
 
     serials: list[int]
 
 
-@attrs.frozen
+@frozen
 class Ready:
     """Worker to supervisor: the app is loaded, and the worker starts."""
 
     name: str
 
 
-@attrs.frozen
+@frozen
 class Serves:
     """Worker to supervisor: the worker takes messages, and can run them at once."""
 
 
-@attrs.frozen
+@frozen
 class Recycle:
     """Supervisor to worker: take no more messages, and end when nothing runs; another process has begun."""
 
     reason: str
 
 
-@attrs.frozen
+@frozen
 class Replacement:
     """Worker to supervisor: kill this process, in which nothing but one body is at fault, and start another."""
 
     reason: str
 
 
-@attrs.frozen
+@frozen
 class Drains:
     """Worker to supervisor: an operator drains this process; however it ends, start no other in its place."""

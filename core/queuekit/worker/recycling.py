@@ -10,9 +10,8 @@ import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
-import attrs
-
 from queuekit.config.settings import WorkerConfig
+from queuekit.values import frozen
 
 __all__ = ["Bounds", "Reached", "Usage"]
 
@@ -30,7 +29,7 @@ class Usage(NamedTuple):
     """Bytes of memory; 0 if unknown."""
 
 
-@attrs.frozen
+@frozen
 class Reached:
     """A bound that a process has reached."""
 
@@ -41,7 +40,7 @@ class Reached:
     """The bound, in the same unit."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Bounds:
     """The bounds of one process; infinite where there is none."""
 

@@ -34,6 +34,7 @@ from queuekit.errors import UnavailableError
 from queuekit.events import EngineDown, QueuesUnserved, WorkerCrashed, WorkerGaveUp, WorkerRecycled, WorkerStarted
 from queuekit.execution import children
 from queuekit.operations.admin import Admin
+from queuekit.values import define
 from queuekit.wire.records import entered_mark, worker_key
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.draining import DRAINED, LEAST_STOP
@@ -73,7 +74,7 @@ WAIT_FOR = 30.0
 _FIRST_PAUSE, _LONGEST_ENGINE_PAUSE = 0.2, 2.0
 
 
-@attrs.define
+@define
 class _Child:
     """One worker process."""
 

@@ -19,6 +19,7 @@ from queuekit.envelope import join_frame, split_frame
 from queuekit.errors import DecodeError, TooLargeError
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
+from queuekit.values import frozen
 from queuekit.wire.position import (
     POLICIES,
     Gather,
@@ -67,7 +68,7 @@ Parent = tuple[int, int] | None
 """The owner of a chain's result: (group, member), or ``None`` for the whole workflow."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class TaskNode:
     """A node for one call."""
 
@@ -80,7 +81,7 @@ class TaskNode:
     gather: Gather | None = None
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class GroupNode:
     """A node for one group."""
 
@@ -98,7 +99,7 @@ class GroupNode:
 Node = TaskNode | GroupNode
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Graph:
     """A compiled workflow, ready to be sent."""
 

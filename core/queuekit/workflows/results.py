@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import attrs
-
 from queuekit.engines.waits import Timeout, Wait
 from queuekit.errors import DecodeError, NoBackendError, UnavailableError, UnknownIdError
 from queuekit.result import Result, ResultSource, unpack
 from queuekit.states import FINAL, State
+from queuekit.values import frozen
 from queuekit.wire.batches import alike
 from queuekit.wire.position import link_id, member_id
 
@@ -25,7 +24,7 @@ _FIRST, _AT_ONCE = 100, 500
 """Records to read in the first round trip, when their size is not known yet; the most to read or wait for in any."""
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class GroupCounts:
     """Number of members of a group, by progress.
 

@@ -10,6 +10,7 @@ import attrs
 from queuekit.errors import DecodeError
 from queuekit.ids import InvalidNameError, check_name
 from queuekit.signature import Signature, signatures
+from queuekit.values import frozen
 from queuekit.wire.call_options import OptionError, at_once, choice, flag, known, sender
 from queuekit.wire.position import POLICIES, Policy
 
@@ -88,7 +89,7 @@ def _part(_self: Any, _attribute: Any, value: Any) -> None:
     _check_part(value)
 
 
-@attrs.frozen
+@frozen
 class Workflow(Generic[R_co]):
     """Base of chains, groups and chords.
 
@@ -134,7 +135,7 @@ def _starter(part: Part) -> Any:
     return part.sender or next((found for inner in part.parts() if (found := _starter(inner))), None)
 
 
-@attrs.frozen
+@frozen
 class Chain(Workflow[R_co]):
     """Runs its links one after the other; appends each result to the arguments of the next link unless immutable.
 
@@ -171,7 +172,7 @@ class Chain(Workflow[R_co]):
         return result
 
 
-@attrs.frozen
+@frozen
 class Group(Workflow[R_co]):
     """Runs its members in parallel. Its result is the list of their results, in the members' order.
 
@@ -212,7 +213,7 @@ class Group(Workflow[R_co]):
         return result
 
 
-@attrs.frozen
+@frozen
 class Chord(Workflow[R_co]):
     """A group, and a callback that receives the list of the group's results as its last argument.
 

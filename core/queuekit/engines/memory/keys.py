@@ -6,6 +6,7 @@ import attrs
 
 from queuekit.engines.memory.priority_queue import PriorityQueue
 from queuekit.envelope import Unique
+from queuekit.values import frozen
 
 __all__ = ["Holder", "UniqueKeys"]
 
@@ -13,7 +14,7 @@ Holder = tuple[str, str]
 """Queue and id of the message that holds a key."""
 
 
-@attrs.frozen
+@frozen
 class _Held:
     key: str
     holder: Holder

@@ -6,15 +6,13 @@ import heapq
 import json
 from collections.abc import Iterable, Iterator
 
-import attrs
-
 from queuekit.backend import Page
 from queuekit.broker import Delivery, Place, QueueCounts, Stored
 from queuekit.engines.memory.keys import Holder
 from queuekit.engines.memory.lanes import Lanes
 from queuekit.engines.memory.priority_queue import PriorityQueue, SortKey
 from queuekit.envelope import Envelope, Unique
-from queuekit.values import quickly
+from queuekit.values import define, quickly
 
 __all__ = ["Entry", "Queue", "Step", "step_of"]
 
@@ -33,7 +31,7 @@ def step_of(envelope: Envelope) -> Step:
 _delivery = quickly(Delivery)
 
 
-@attrs.define(kw_only=True, eq=False)
+@define(kw_only=True, eq=False)
 class Entry:
     """A message in its queue. What :class:`~queuekit.broker.Stored` shows, and what decides its order."""
 

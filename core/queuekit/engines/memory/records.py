@@ -10,7 +10,7 @@ import attrs
 
 from queuekit.backend import Condition, Page, Record
 from queuekit.engines.memory.priority_queue import PriorityQueue
-from queuekit.values import quickly
+from queuekit.values import define, frozen, quickly
 
 __all__ = ["RecordStore"]
 
@@ -19,13 +19,13 @@ MAX_EXPIRED = 1_000
 _FOREVER = float("inf")
 
 
-@attrs.frozen
+@frozen
 class _Kept:
     record: Record
     ends: float
 
 
-@attrs.define
+@define
 class _Group:
     name: str
     members: set[int] = attrs.field(factory=set)

@@ -22,9 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import attrs
-
 from queuekit.clock import Clock
+from queuekit.values import frozen
 
 __all__ = ["OF_A_TEST", "UNKNOWN", "BootClock", "boot_clock"]
 
@@ -37,7 +36,7 @@ _GRAIN = 2.0
 """Seconds by which these files may differ from the clocks: they hold whole seconds, and are read a moment later."""
 
 
-@attrs.frozen
+@frozen
 class BootClock:
     """A clock that users cannot set."""
 

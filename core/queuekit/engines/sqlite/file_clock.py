@@ -16,10 +16,9 @@ import math
 import threading
 from collections.abc import Callable
 
-import attrs
-
 from queuekit.clock import Clock
 from queuekit.engines.sqlite.boot_clock import OF_A_TEST, UNKNOWN, boot_clock
+from queuekit.values import frozen
 
 __all__ = ["Anchor", "FileTime", "next_version"]
 
@@ -30,7 +29,7 @@ _MOMENT = 0.01
 """Seconds between two clock readings that are negligible."""
 
 
-@attrs.frozen
+@frozen
 class Anchor:
     """The base of a file's time."""
 

@@ -10,6 +10,7 @@ import attrs
 
 from queuekit.errors import ConfigError, PluginError
 from queuekit.urls import EngineURL
+from queuekit.values import frozen
 
 __all__ = ["SqliteOptions", "check_version", "database_path", "written_path"]
 
@@ -17,7 +18,7 @@ OLDEST = (3, 35, 0)
 """The oldest SQLite that supports all statements used here."""
 
 
-@attrs.frozen
+@frozen
 class SqliteOptions:
     """Options of the URL and of the config table ``[sqlite]``.
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-import attrs
-
 from queuekit.engines.sqlite.database import Database
 from queuekit.engines.sqlite.lanes import enter, entrants
 from queuekit.engines.sqlite.waiting import Notifier
+from queuekit.values import frozen
 
 __all__ = ["BATCH", "Snapshot", "Upkeep", "promote"]
 
@@ -64,7 +63,7 @@ DELETE FROM groups WHERE name IN (
     LIMIT {BATCH})"""
 
 
-@attrs.frozen
+@frozen
 class Snapshot:
     """State of the messages at one time."""
 
