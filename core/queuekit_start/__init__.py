@@ -6,9 +6,17 @@ Anything else is a command of :mod:`queuekit.cli`.
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import sys
+from collections.abc import Sequence
 
 __all__ = ["main"]
+
+_WITH_VALUE = frozenset({"-A", "--app", "--config", "--set"})
+"""Options before the command that take the next argument."""
+_SERVICES = frozenset({"worker", "scheduler"})
+"""Commands that run until told to stop."""
 
 
 def main() -> None:
@@ -19,9 +27,37 @@ def main() -> None:
             sys.exit(code)
     # The imports make few cycles, and looking for them as often as usual takes a twentieth of a start.
     gc.set_threshold(10_000, *gc.get_threshold()[1:])
-    from queuekit.cli import main as command_line
-
+    if _command(sys.argv[1:]) in _SERVICES:
+        _end_in_peace()
+    try:
+        from queuekit.cli import main as command_line
+    except KeyboardInterrupt:
+        sys.exit(130)
     command_line()
+
+
+def _command(arguments: Sequence[str]) -> str | None:
+    """Return the name of the command; ``None`` if there is none."""
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("-"):
+            return word
+        if word in _WITH_VALUE:
+            next(words, None)
+    return None
+
+
+def _end_in_peace() -> None:
+    """End with 0 at SIGTERM, as a service does later, until it handles the signal itself: nothing has begun."""
+    program = os.getpid()
+
+    def end(number: int, _frame: object) -> None:
+        if os.getpid() == program:
+            os._exit(0)  # an exception might end in an import of the app, or in an ``except`` of its code
+        signal.signal(number, signal.SIG_DFL)  # a process that the app has forked
+        os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def _health(arguments: list[str]) -> int | None:
