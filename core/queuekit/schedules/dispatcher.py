@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from queuekit.backend import Backend, Condition
+from queuekit.backend import Backend, Condition, Record
 from queuekit.errors import DecodeError, ScheduleError, UnavailableError, UniqueConflictError
 from queuekit.events import TickFailed, TickSent, TickSkipped, TicksMissed
 from queuekit.failure import in_words
@@ -33,6 +33,8 @@ __all__ = ["Dispatcher"]
 
 _OF_THE_CALL = (Exception, SystemExit)
 """Errors that user code may raise while a call is sent, e.g. a middleware, or code that converts an argument."""
+_MOST_KNOWN = 1_000
+"""Schedules that are kept as they were read."""
 
 
 @define
@@ -63,6 +65,8 @@ class Dispatcher:
         self._backend: Backend = app.runtime.need_listing("a schedule")
         self._now = now
         self._may_send = may_send
+        self._entries: dict[str, StoredSchedule] = {}
+        """Schedules as they were read last, by the keys of their records."""
 
     def tick(self, names: Sequence[str]) -> dict[str, tuple[StoredSchedule, Progress]]:
         """Send the due ticks of *names*, record them, and return each schedule with its progress.
@@ -94,9 +98,16 @@ class Dispatcher:
                 continue
             # An unreadable schedule must not block the others; the leader reports it when it reads all schedules.
             with contextlib.suppress(DecodeError, ScheduleError):
-                yield self._turn(
-                    read_entry(record, self._runtime.signing), read_progress(found.get(progress_key(name))), now
-                )
+                yield self._turn(self._entry(record), read_progress(found.get(progress_key(name))), now)
+
+    def _entry(self, record: Record) -> StoredSchedule:
+        """Return the schedule in *record*, which is read anew only if it has changed."""
+        known = self._entries.get(record.key)
+        if known is None or known.version != record.version:
+            if len(self._entries) >= _MOST_KNOWN:
+                self._entries.clear()
+            known = self._entries[record.key] = read_entry(record, self._runtime.signing)
+        return known
 
     def _turn(self, entry: StoredSchedule, progress: Progress, now: float) -> _Turn:
         plan = Due()

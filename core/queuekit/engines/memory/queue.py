@@ -162,9 +162,8 @@ class Queue:
 
     def first_ready(self) -> Entry | None:
         """Return the message to deliver next: of the most urgent level, the one due first."""
-        for level in LEVELS:
-            entry = self._ready[level].first()
-            if entry is not None:
+        for part in self._ready.values():
+            if part and (entry := part.first()) is not None:
                 return entry
         return None
 

@@ -110,8 +110,9 @@ class AppQueue:
     def __init__(self, app: Queuekit, clock: Clock) -> None:
         self.app = app
         """The app under test."""
-        self.sent: list[SentCall] = []
-        """All calls that were sent, in order: by the test, by tasks, by workflows and by schedules."""
+        self._sent: list[SentCall] = []
+        self._unread: list[tuple[Envelope, float, float]] = []
+        """Messages that were sent and not decoded, since no test has asked for them yet; with time and due time."""
         self._clock = clock
         self._known: set[str] = set()
         self._runtime = app.runtime
@@ -237,7 +238,7 @@ class AppQueue:
             self._look()
             taken = self._take()
             for delivery in taken:
-                task = outline(delivery.envelope).task
+                task = outline(delivery.envelope).task if allowed else ""
                 if allowed.get(task, 1) <= 0:
                     aside.append(delivery)
                     continue
@@ -390,6 +391,13 @@ class AppQueue:
     # -- looking
 
     @property
+    def sent(self) -> list[SentCall]:
+        """All calls that were sent, in order: by the test, by tasks, by workflows and by schedules."""
+        self._sent += [self._read(envelope, at=at, due=due) for envelope, at, due in self._unread]
+        self._unread.clear()
+        return self._sent
+
+    @property
     def waiting(self) -> list[SentCall]:
         """The messages that are stored: due, due later, or held by a worker that crashed."""
         return [self._call(stored) for place in _PLACES for stored in self._stored(place)]
@@ -445,7 +453,7 @@ class AppQueue:
         self._known.add(envelope.id)
         now = self._clock.time()
         due = max(now + envelope.delay, envelope.not_before or 0.0)
-        self.sent.append(self._read(envelope, at=now, due=due))
+        self._unread.append((envelope, now, due))
 
     def _read(self, envelope: Envelope, *, at: float, due: float, reason: str = "", error: str = "") -> SentCall:
         try:
