@@ -1,58 +1,67 @@
-"""Measure what limits cost a message that does not have to wait: ``python tests/bench/limits_bench.py``.
+"""Measure what limits and lanes cost a message: ``python tests/bench/limits_bench.py [URL]...``.
 
 A worker works off messages of an empty task without limits, with a rate and with a concurrency limit that let all of
-them start, and with one whose only slot they take one after the other. The ways take turns. Microseconds of CPU of the
-quickest round, and round trips to the engine; those of a message that waits are in the last row. Nothing here judges.
+them start, with one whose only slot they take one after the other, and with ten lanes, or a lane for each message. The
+ways take turns. Microseconds of CPU of the quickest round, for the send and for the worker, without those of a server;
+and calls of the worker to the engine. Engines are in memory, SQLite, and those of the URLs, whose path is the name of a
+database of their own. Nothing here judges.
 """
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from queuekit import Queuekit
 from queuekit.ids import new_id
-from queuekit.limits import Concurrency, Limit, Rate
+from queuekit.limits import Concurrency, Rate, arg
 from queuekit.worker import Worker
 
 MESSAGES, ROUNDS = 1_000, 7
-WAYS: dict[str, list[Limit]] = {
-    "off": [],
-    "Rate": [Rate("1000000/s", burst=1_000)],
-    "Concurrency": [Concurrency(1_000)],
-    "both": [Rate("1000000/s", burst=1_000), Concurrency(1_000)],
-    "in line": [Concurrency(1)],
+WAYS: dict[str, dict[str, Any]] = {
+    "off": {},
+    "Rate": {"limits": [Rate("1000000/s", burst=1_000)]},
+    "Concurrency": {"limits": [Concurrency(1_000)]},
+    "both": {"limits": [Rate("1000000/s", burst=1_000), Concurrency(1_000)]},
+    "in line": {"limits": [Concurrency(1)]},
+    "ten lanes": {"fair_by": arg("ten")},
+    "a lane each": {"fair_by": arg("each")},
 }
-"""Way -> limits of its task."""
+"""Way -> options of its task."""
 VERBS = {"broker": ("receive", "settle", "commit", "extend"), "backend": ("get", "put", "delete")}
 
 
-def main() -> None:
+def main(urls: Sequence[str]) -> None:
     """Print a table for each engine: a way a row."""
     with tempfile.TemporaryDirectory() as folder:
-        for engine, url in {"memory": "memory://", "sqlite": f"sqlite:///{folder}/"}.items():
-            _measure(engine, url)
+        for url in ("memory://", f"sqlite:///{folder}/", *urls):
+            _measure(url)
 
 
-def _measure(engine: str, url: str) -> None:
-    best, trips = dict.fromkeys(WAYS, 1e9), dict.fromkeys(WAYS, 1e9)
+def _measure(url: str) -> None:
+    best = {way: [1e9, 1e9, 1e9] for way in WAYS}
     for _ in range(ROUNDS):
-        for way, limits in WAYS.items():
-            spent, calls = _round(f"{url}{new_id()}", limits)
-            best[way], trips[way] = min(best[way], spent), min(trips[way], calls)
-    print(f"{engine:<14}{'us of CPU':>12}{'as off':>10}{'trips':>10}")
-    for way in WAYS:
-        print(f"{way:<14}{best[way]:>12.0f}{best[way] / best['off']:>10.2f}{trips[way]:>10.2f}")
+        for way, options in WAYS.items():
+            best[way] = list(map(min, best[way], _round(f"{url}{new_id()}", options)))
+    print(f"{url.partition(':')[0]:<14}{'send us':>10}{'as off':>8}{'worker us':>12}{'as off':>8}{'calls':>8}")
+    off = best["off"]
+    for way, (sent, worked, calls) in best.items():
+        print(f"{way:<14}{sent:>10.1f}{sent / off[0]:>8.2f}{worked:>12.0f}{worked / off[1]:>8.2f}{calls:>8.2f}")
 
 
-def _round(url: str, limits: list[Limit]) -> tuple[float, float]:
-    """Return the microseconds of CPU and the round trips of a message."""
+def _round(url: str, options: dict[str, Any]) -> tuple[float, float, float]:
+    """Return the microseconds of CPU of a message, sent and worked off, and the worker's calls to the engine."""
     app = Queuekit(broker=url, worker={"concurrency": 10}, log={"level": "CRITICAL"})
-    task = app.task(name="idle", limits=limits, ignore_result=True)(lambda: None)
-    app.send_many([task.s() for _ in range(MESSAGES)])
+    task = app.task(name="idle", ignore_result=True, **options)(_idle)
+    app.send_many([task.s(0, 0)])
     calls = Counter[str]()
+    begun = time.process_time()
+    app.send_many([task.s(number % 10, number) for number in range(1, MESSAGES)])
+    sent = time.process_time() - begun
     for engine, verbs in VERBS.items():
         for verb in verbs:
             _count(getattr(app.runtime, engine), verb, calls)
@@ -60,7 +69,11 @@ def _round(url: str, limits: list[Limit]) -> tuple[float, float]:
     worker.run()
     spent = time.process_time() - begun
     assert worker.stats["done"] == MESSAGES, worker.stats
-    return spent / MESSAGES * 1e6, calls.total() / MESSAGES
+    return sent / MESSAGES * 1e6, spent / MESSAGES * 1e6, calls.total() / MESSAGES
+
+
+def _idle(ten: int, each: int) -> None:
+    """Do nothing; the arguments name a lane of ten, and one of the message's own."""
 
 
 def _count(engine: Any, verb: str, calls: Counter[str]) -> None:
@@ -75,4 +88,4 @@ def _count(engine: Any, verb: str, calls: Counter[str]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -113,7 +113,7 @@ def test_a_malformed_document_that_cannot_be_buried_yet_takes_no_other_along(
     batch = messages(queue, 3)
     broker.send(batch)
     broker.receive([queue], limit=0, wait=0, lease=LEASE)
-    bad = new_message(Envelope(id=new_id(), queue=queue, body=b"", priority=9), broker._engine.time.earliest())
+    bad = new_message(Envelope(id=new_id(), queue=queue, body=b"", priority=9), broker._engine.time.earliest(), {})
     broker._engine.messages.insert_one({**bad, "attempt": "first"})
 
     server.fail(["update"], mode={"skip": 1}, errorCode=50)

@@ -8,6 +8,7 @@ import bson
 import pytest
 from bson import Binary, Code, Decimal128, ObjectId
 from bson.raw_bson import RawBSONDocument
+from bson.timestamp import Timestamp
 
 from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem, Dead, Place
@@ -75,6 +76,9 @@ MALFORMED: dict[str, dict[str, Any]] = {
     "identity-is-a-decimal": {"_id": Decimal128("1.5")},
     "key-lives-for-text": {"unique": {"key": "k", "until": "done", "ttl": "long"}},
     "sent-at-is-text": {"sent_at": "yesterday"},
+    "lane-is-text": {"lane": "a"},
+    "lane-weighs-nothing": {"lane": {"key": "a", "weight": 0}, "due": Timestamp(0, 1)},
+    "due-is-a-tag-without-a-lane": {"due": Timestamp(0, 1)},
 }
 
 
@@ -83,7 +87,7 @@ def test_a_malformed_document_is_set_aside(broker: MongoBroker, queue: str, wron
     """Whatever is wrong with a field, the document goes to the dead letters as it is, and stops no other (QK9)."""
     good = Envelope(id=new_id(), queue=queue, body=b"good")
     broker.send([good])
-    doc = new_message(Envelope(id=new_id(), queue=queue, body=b"bad"), broker._engine.time.earliest())
+    doc = new_message(Envelope(id=new_id(), queue=queue, body=b"bad"), broker._engine.time.earliest(), {})
     doc = {name: value for name, value in {**doc, **wrong}.items() if value is not ...}
     broker._engine.messages.insert_one(doc)
 
@@ -116,7 +120,7 @@ def test_a_letter_that_keeps_its_key_for_ages_can_be_replayed(broker: MongoBroke
 
 def unreadable(queue: str, now: float, field: str = "extra") -> RawBSONDocument:
     """Return a message that comes first and has bytes that are no BSON in a *field*."""
-    doc = new_message(Envelope(id=new_id(), queue=queue, body=b"", priority=9), now)
+    doc = new_message(Envelope(id=new_id(), queue=queue, body=b"", priority=9), now, {})
     # A binary of the old kind says its length twice; here the two differ.
     raw = bson.encode({**doc, field: Binary(b"\x01\0\0\0abcd", 128)}).replace(b"\x80\x01\0\0", b"\x02\x01\0\0")
     return RawBSONDocument(raw)

@@ -84,7 +84,7 @@ def test_what_check_says_makes_the_indexes(server: ReplicaSet, humble: MongoBrok
 
     follow(lines, humble)
 
-    assert len(lines) == 6
+    assert len(lines) == 7
     assert humble.check() == []
 
 

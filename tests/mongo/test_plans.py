@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from queuekit.envelope import Envelope
+from queuekit.envelope import Envelope, Lane
 from queuekit.ids import new_id
 from queuekit.urls import EngineURL
 from queuekit_mongo.backend import MongoBackend
@@ -45,20 +45,22 @@ def backend(url: EngineURL) -> Iterator[MongoBackend]:
 
 def profile(broker: MongoBroker) -> list[dict[str, Any]]:
     """Return what was done on messages, records and groups."""
-    kinds = ("messages", "records", "groups")
+    kinds = ("messages", "records", "groups", "lanes")
     names = [broker._engine.collection(name).full_name for name in kinds]
     wanted = {"ns": {"$in": names}, "op": {"$in": ["query", "update", "remove", "command", "getmore"]}}
     return [doc for doc in broker._engine.database()["system.profile"].find(wanted) if "planSummary" in doc]
 
 
-def test_every_verb_goes_by_an_index(broker: MongoBroker, backend: MongoBackend) -> None:
+@pytest.mark.parametrize("lane", [None, Lane("a", 2)], ids=["no-lane", "lanes"])
+def test_every_verb_goes_by_an_index(broker: MongoBroker, backend: MongoBackend, lane: Lane | None) -> None:
     """Each operation of each verb is planned over an index or an ``_id``, with thousands of messages lying about."""
     queue = unique_name("q")
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", priority=number % 10) for number in range(WAITING // 2)])
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0) for _ in range(WAITING // 2)])
+    half = WAITING // 2
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"", priority=one % 10, lane=lane) for one in range(half)])
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, lane=lane) for _ in range(half)])
     broker._engine.database().command("profile", 2)
 
-    use_every_verb(broker, backend, queue)
+    use_every_verb(broker, backend, queue, lane)
 
     plans = profile(broker)
     assert len(plans) > 30
@@ -92,3 +94,16 @@ def test_a_claim_of_the_first_reads_few_keys(broker: MongoBroker) -> None:
     assert taken.envelope.priority == 9
     assert done["planSummary"].startswith("IXSCAN")
     assert done["keysExamined"] < 30
+
+
+def test_entering_a_lane_reads_few_keys(broker: MongoBroker) -> None:
+    """A send finds the time of all lanes at the head, however many messages wait and are delayed."""
+    queue = unique_name("q")
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, lane=Lane("a")) for _ in range(WAITING)])
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"", lane=Lane(f"{one}")) for one in range(WAITING)])
+    broker._engine.database().command("profile", 2)
+
+    broker.send([Envelope(id=new_id(), queue=queue, body=b"", lane=Lane("a"))])
+
+    (read,) = [doc for doc in profile(broker) if "aggregate" in doc["command"]]
+    assert read["keysExamined"] < 10

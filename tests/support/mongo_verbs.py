@@ -4,7 +4,7 @@ import attrs
 
 from queuekit.backend import Condition, Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Place, Release, Replace
-from queuekit.envelope import Envelope, Unique
+from queuekit.envelope import Envelope, Lane, Unique
 from queuekit.ids import new_id
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
@@ -15,11 +15,11 @@ __all__ = ["LEASE", "use_every_verb"]
 LEASE = 60.0
 
 
-def use_every_verb(broker: MongoBroker, backend: MongoBackend, queue: str) -> None:
-    """Send, claim, extend, settle, commit, look, mend; records and groups as well."""
+def use_every_verb(broker: MongoBroker, backend: MongoBackend, queue: str, lane: Lane | None = None) -> None:
+    """Send, claim, extend, settle, commit, look, mend; records and groups as well. New messages are in *lane*."""
     key = Unique(key=unique_name("key"))
     for _ in range(2):
-        broker.send([Envelope(id=new_id(), queue=queue, body=b"", priority=9, unique=key)])
+        broker.send([Envelope(id=new_id(), queue=queue, body=b"", priority=9, unique=key, lane=lane)])
     held = broker.receive([queue, "other"], limit=40, wait=0, lease=LEASE)
     broker.extend([one.lease for one in held], lease=LEASE)
     later = attrs.evolve(held[4].envelope, attempt=1, delay=60.0)
@@ -28,7 +28,9 @@ def use_every_verb(broker: MongoBroker, backend: MongoBackend, queue: str) -> No
     records = [Record(key=f"result:{one.id}", body=b"x", rank=2, ttl=60.0, final=True) for one in held[20:]]
     pairs = zip(held[20:], records, strict=True)
     broker.commit([CommitItem(settlement=Ack(one), records=(record,)) for one, record in pairs])
-    arrivals = [Join(group=unique_name("g"), member=0, size=1, then=(Envelope(id=new_id(), queue=queue, body=b""),))]
+    arrivals = [
+        Join(group=unique_name("g"), member=0, size=1, then=(Envelope(id=new_id(), queue=queue, body=b"", lane=lane),))
+    ]
     broker.commit([CommitItem(joins=tuple(arrivals)), CommitItem(records=(Record(key=unique_name("r"), body=b""),))])
     broker.receive([queue], limit=0, wait=0, lease=LEASE)
     broker.counts([queue, "other"])

@@ -30,7 +30,7 @@ from queuekit_mongo import checks, committing, inspection, sending, settling
 from queuekit_mongo.capabilities import BACKEND_LIMITS, CAPABILITIES, LIMITS
 from queuekit_mongo.claiming import Claimer
 from queuekit_mongo.engine import Engine
-from queuekit_mongo.layout import WAITING, Doc, queue_of
+from queuekit_mongo.layout import DELAYED, WAITING, Doc, queue_of
 from queuekit_mongo.leases import Upkeep, extend
 from queuekit_mongo.options import MongoOptions
 from queuekit_mongo.waiting import Notifier
@@ -46,7 +46,7 @@ _CHANGES: list[Doc] = [
         "$match": {
             "$or": [
                 {"operationType": {"$in": ["insert", "replace"]}},
-                {"updateDescription.updatedFields.state": WAITING},
+                {"updateDescription.updatedFields.state": {"$in": [WAITING, DELAYED]}},
             ]
         }
     },
@@ -135,6 +135,8 @@ class MongoBroker(Broker):
             if deliveries:
                 self._found_at = time.monotonic()
                 upkeep.expect(lease)
+                if deliveries[0].envelope.lane is not None:
+                    upkeep.share()
             return deliveries
 
     def _claim(self, queues: Sequence[str], limit: int, lease: float, *, notified: bool = False) -> list[Delivery]:

@@ -9,7 +9,7 @@ __all__ = ["BACKEND_CAPABILITIES", "BACKEND_LIMITS", "CAPABILITIES", "LIMITS", "
 
 SCHEMES = ("mongodb", "mongodb+srv")
 
-CAPABILITIES = Capabilities(commit=True)
+CAPABILITIES = Capabilities(commit=True, lanes=True)
 """On a replica set or a sharded cluster. The first connection shows a standalone server, which has no transactions."""
 LIMITS = Limits(max_body=15_000_000, lease_granularity=0.002)
 """A document holds 16 MiB, including queuekit's own fields."""

@@ -29,6 +29,7 @@ from queuekit_mongo.layout import (
     DEAD_LETTERED_NOW,
     LEASED,
     WAITING,
+    WHOLE,
     Doc,
     MalformedError,
     delivery_of,
@@ -36,7 +37,7 @@ from queuekit_mongo.layout import (
     moment,
 )
 from queuekit_mongo.leases import until
-from queuekit_mongo.settling import NOW_DUE, WHOLE
+from queuekit_mongo.settling import NOW_DUE
 
 __all__ = ["Claimer"]
 

@@ -12,7 +12,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from queuekit.backend import Condition, Join
 from queuekit.broker import Ack, CommitItem, Dead, Replace, Settlement
 from queuekit.envelope import Envelope
-from queuekit_mongo import groups, records, settling
+from queuekit_mongo import groups, lanes, records, settling
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import LEASED, Doc, message_id, new_message, new_messages
 from queuekit_mongo.sending import holder_of, is_known, replace, send_all
@@ -139,9 +139,10 @@ def _free_keys(engine: Engine, items: Sequence[CommitItem]) -> None:
 def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
     careful = False
     touches_leases = any(item.settlement is not None for item in items)
+    tags = lanes.enter_sent(engine, _sends_of(items), engine.time.earliest())
     for left in range(_TRIES, -1, -1):
         try:
-            body = partial(_carry_out, engine, items, careful=careful)
+            body = partial(_carry_out, engine, items, tags, careful=careful)
             return engine.in_transaction(body, touches_leases=touches_leases)
         except (BulkWriteError, DuplicateKeyError):
             # A message is known, or a key is held: now read before writing.
@@ -151,13 +152,16 @@ def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
     raise AssertionError("unreachable")
 
 
-def _carry_out(engine: Engine, items: Sequence[CommitItem], session: ClientSession, *, careful: bool) -> list[bool]:
+def _carry_out(
+    engine: Engine, items: Sequence[CommitItem], tags: lanes.Tags, session: ClientSession, *, careful: bool
+) -> list[bool]:
     done = _settle(engine, items, session)
     chosen = _chosen(items, done)
     _record(engine, chosen, session, careful=careful)
-    sends = _sends_of(chosen) + _join(engine, _joins_of(chosen), session)
-    if sends:
-        _send(engine, sends, session, careful=careful)
+    follow_ups = _join(engine, _joins_of(chosen), session)
+    if sends := _sends_of(chosen) + follow_ups:
+        now = engine.time.earliest()
+        _send(engine, sends, session, now, tags | lanes.enter_sent(engine, follow_ups, now), careful=careful)
     return done
 
 
@@ -184,26 +188,32 @@ def _join(engine: Engine, joins: Sequence[Join], session: ClientSession) -> list
     return sends
 
 
-def _send(engine: Engine, envelopes: Sequence[Envelope], session: ClientSession, *, careful: bool) -> None:
+def _send(
+    engine: Engine,
+    envelopes: Sequence[Envelope],
+    session: ClientSession,
+    now: float,
+    tags: lanes.Tags,
+    *,
+    careful: bool,
+) -> None:
     """Send within the transaction. A refusal by a unique index would end it, so *careful* checks before writing."""
-    now = engine.time.earliest()
     if not careful:
         steps = {(one.queue, one.id, _step(one)): one for one in envelopes}
-        engine.messages.insert_many(new_messages(list(steps.values()), now), ordered=True, session=session)
+        engine.messages.insert_many(new_messages(list(steps.values()), now, tags), ordered=True, session=session)
         return
     latest: dict[str, Envelope] = {}
     for one in sorted(envelopes, key=_step):
         latest[message_id(one.queue, one.id)] = one
     known = {doc["_id"]: doc for doc in engine.messages.find({"_id": {"$in": list(latest)}}, session=session)}
     for id, envelope in latest.items():
-        _send_one(engine, envelope, known.get(id), session)
+        _send_one(engine, envelope, new_message(envelope, now, tags), known.get(id), session)
 
 
-def _send_one(engine: Engine, envelope: Envelope, earlier: Doc | None, session: ClientSession) -> None:
+def _send_one(engine: Engine, envelope: Envelope, doc: Doc, earlier: Doc | None, session: ClientSession) -> None:
     now = engine.time.earliest()
     if earlier is not None and is_known(earlier, envelope, now):
         return
-    doc = new_message(envelope, now)
     if envelope.unique is not None:
         holder = holder_of(engine, envelope.unique.key, now, session)
         if holder not in (None, doc["_id"]):

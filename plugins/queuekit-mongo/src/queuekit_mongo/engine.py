@@ -132,6 +132,11 @@ class Engine:
         return self.collection("queues")
 
     @property
+    def lanes(self) -> Collection[Doc]:
+        """The last tag of each lane."""
+        return self.collection("lanes")
+
+    @property
     def records(self) -> Collection[Doc]:
         """Records of the backend."""
         return self.collection("records")

@@ -9,13 +9,14 @@ from typing import Any
 from pymongo import IndexModel
 from pymongo.collection import Collection
 
-from queuekit_mongo.layout import GROUP_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
+from queuekit_mongo.layout import GROUP_INDEXES, LANE_INDEXES, MESSAGE_INDEXES, RECORD_INDEXES, Doc
 
 __all__ = ["INDEXES", "call_to_make", "in_the_way", "missing"]
 
 INDEXES: Mapping[str, list[IndexModel]] = {
     "messages": MESSAGE_INDEXES,
     "queues": [],
+    "lanes": LANE_INDEXES,
     "records": RECORD_INDEXES,
     "groups": GROUP_INDEXES,
 }

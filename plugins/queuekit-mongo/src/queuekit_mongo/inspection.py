@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import bson
@@ -20,11 +21,13 @@ from pymongo.errors import BulkWriteError
 from queuekit.backend import Page
 from queuekit.broker import Place, QueueCounts, Stored
 from queuekit.timelimit import made_progress
+from queuekit_mongo import lanes
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import refused_by
 from queuekit_mongo.layout import (
     CLAIM_ORDER,
     DEAD,
+    DELAYED,
     DELAYED_ORDER,
     DONE,
     HAS_PLACE,
@@ -56,10 +59,10 @@ ORDERS: dict[Place, Order] = {
     Place.DEAD: [(name, -direction) for name, direction in PLACE_ORDER],
 }
 _PLAIN = dict.fromkeys(
-    ("queue", "id", "state", "priority", "due", "seq", "until", "reason", "error", "holder", "died_at"), True
+    ("queue", "id", "state", "priority", "due", "due_at", "seq", "until", "reason", "error", "holder", "died_at"), True
 )
 """The fields to read of a document that cannot be read as a whole."""
-_REPLAYED = dict.fromkeys(("id", "unique", "key"), True)
+_REPLAYED = dict.fromkeys(("id", "queue", "priority", "unique", "key", "lane"), True)
 """The fields to read of a dead letter to replay it."""
 _IS_LATER = {"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}
 
@@ -73,8 +76,10 @@ def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:
     """Return the number of messages by queue and place, in one round trip."""
     wanted = {"$in": list(names)}
     messages = engine.messages
-    others = [{"$unionWith": {"coll": messages.name, "pipeline": _counted(wanted, state)}} for state in (LEASED, DEAD)]
-    rows = list(messages.aggregate([*_counted(wanted, WAITING), *others]))
+    waiting = [{"$match": {"queue": wanted, "state": WAITING}}, _by({"$cond": [_IS_LATER, "delayed", "ready"]})]
+    held = {"queue": wanted, "state": {"$in": [LEASED, DEAD, DELAYED]}, **HAS_PLACE}
+    others = {"$unionWith": {"coll": messages.name, "pipeline": [{"$match": held}, _by("$state")]}}
+    rows = list(messages.aggregate([*waiting, others]))
     now = engine.time.earliest()
     found: dict[str, dict[str, Any]] = {name: {} for name in names}
     for row in rows:
@@ -82,35 +87,36 @@ def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:
         if not isinstance(queue, str):
             continue  # a foreign document: a list that contains one of the names matches, too
         fields = found[queue]
-        fields[place] = row["count"]
+        fields[place] = fields.get(place, 0) + row["count"]
         if place == "ready" and isinstance(row["oldest"], DatetimeMS):
             fields["oldest_age"] = max(0.0, now - at(row["oldest"]))
     return {name: QueueCounts(**fields) for name, fields in found.items()}
 
 
-def _counted(queues: Doc, state: str) -> list[Doc]:
-    place: Any = {"$cond": [_IS_LATER, "delayed", "ready"]} if state == WAITING else state
-    group = {
-        "_id": {"queue": "$queue", "place": place},
-        "count": {"$sum": 1},
-        "oldest": {"$min": "$due"} if state == WAITING else {"$min": None},
-    }
-    some = {} if state == WAITING else HAS_PLACE
-    return [{"$match": {"queue": queues, "state": state, **some}}, {"$group": group}]
+def _by(place: Any) -> Doc:
+    oldest = {"$min": {"$ifNull": ["$due_at", "$due"]}}
+    return {"$group": {"_id": {"queue": "$queue", "place": place}, "count": {"$sum": 1}, "oldest": oldest}}
 
 
 def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
     """Return messages in *place*, in order; the cursor is the position of the last one."""
     order = ORDERS[place]
-    wanted = _in_place(engine, place) | {"queue": queue}
+    wanted: Doc = {"queue": queue}
     if cursor is not None:
         wanted["$or"] = _behind(order, _read_position(cursor))
-    docs = _page(engine, wanted, order, limit + 1) if limit > 0 else []
+    some = [_page(engine, wanted | each, order, limit + 1) for each in _in_place(engine, place)] if limit > 0 else []
+    docs = some[0] if len(some) == 1 else sorted(chain(*some), key=_due_order)
     more = len(docs) > limit
     return Page(
         items=tuple(stored_of(doc, place) for doc in docs[:limit]),
         cursor=_write_position(order, docs[limit - 1]) if more else None,
     )
+
+
+def _due_order(doc: Doc) -> tuple[float, object]:
+    """Return the position of a delayed message."""
+    seq = doc.get("seq")
+    return at(doc.get("due")), seq if isinstance(seq, Timestamp) else Timestamp(0, 0)
 
 
 def _page(engine: Engine, wanted: Doc, order: Order, limit: int) -> list[Doc]:
@@ -190,11 +196,12 @@ def _dead_by_now(engine: Engine, queue: str) -> Doc:
 def _replay(engine: Engine, docs: Sequence[Doc]) -> set[object]:
     """Replay *docs*, with their unique keys if those are free, and return the ``_id`` of each replayed one."""
     now = engine.time.earliest()
+    tags = lanes.enter_again(engine, docs)
     done: set[object] = set()
     keyed = [doc for doc in docs if _has_unique(doc) and "key" not in doc]
     for with_key in (True, False):
         part = keyed if with_key else [doc for doc in docs if hashable(doc["_id"]) not in done]
-        done |= _replay_some(engine, part, with_key=with_key, now=now)
+        done |= _replay_some(engine, part, tags, with_key=with_key, now=now)
     return done
 
 
@@ -206,8 +213,10 @@ def _has_unique(doc: Doc) -> bool:
         return False
 
 
-def _replay_some(engine: Engine, docs: Sequence[Doc], *, with_key: bool, now: float) -> set[object]:
-    changes = [UpdateOne({"_id": doc["_id"], "state": DEAD}, _alive(doc, with_key=with_key, now=now)) for doc in docs]
+def _replay_some(engine: Engine, docs: Sequence[Doc], tags: lanes.Tags, *, with_key: bool, now: float) -> set[object]:
+    changes = [
+        UpdateOne({"_id": doc["_id"], "state": DEAD}, _alive(doc, tags, with_key=with_key, now=now)) for doc in docs
+    ]
     if not changes:
         return set()
     try:
@@ -218,13 +227,17 @@ def _replay_some(engine: Engine, docs: Sequence[Doc], *, with_key: bool, now: fl
     return {hashable(doc["_id"]) for doc in docs}
 
 
-def _alive(doc: Doc, *, with_key: bool, now: float) -> Doc:
+def _alive(doc: Doc, tags: lanes.Tags, *, with_key: bool, now: float) -> Doc:
+    due = DatetimeMS(int(now * 1000))
+    tag = tags.get(doc["_id"]) if type(doc["_id"]) is str else None
     change: Doc = {
-        "$set": {"state": WAITING, "attempt": 0, "hop": 0, "crashes": 0, "due": DatetimeMS(int(now * 1000))},
+        "$set": {"state": WAITING, "attempt": 0, "hop": 0, "crashes": 0, "due": tag or due},
         "$inc": {"generation": 1},
         "$currentDate": {"seq": {"$type": "timestamp"}},
         "$unset": dict.fromkeys(("task", "reason", "error", "holder", "until", "died_at"), True),
     }
+    if tag is not None:
+        change["$set"]["due_at"] = due
     if with_key:
         unique = unique_of(doc)
         if unique is not None:
@@ -238,14 +251,16 @@ def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Ite
     removed: list[str] = []
     for place in sorted(places):
         with engine.calls():
-            wanted = _in_place(engine, place) | {"queue": queue}
-        if ids is not None:
-            wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
-        is_full = True
-        while is_full:
-            with engine.calls():
-                is_full = _remove_some(engine, wanted, removed, window, leased=place is Place.LEASED)
-            made_progress()
+            parts = _in_place(engine, place)
+        for wanted in parts:
+            wanted["queue"] = queue
+            if ids is not None:
+                wanted["_id"] = {"$in": [message_id(queue, id) for id in ids]}
+            is_full = True
+            while is_full:
+                with engine.calls():
+                    is_full = _remove_some(engine, wanted, removed, window, leased=place is Place.LEASED)
+                made_progress()
     return removed
 
 
@@ -268,18 +283,21 @@ def _mark_gone(engine: Engine, wanted: Doc, found: list[Any], window: float) -> 
     return [str(doc.get("id")) for doc in marked]
 
 
-def _in_place(engine: Engine, place: Place) -> Doc:
-    """Return the filter for messages in *place*."""
+def _in_place(engine: Engine, place: Place) -> list[Doc]:
+    """Return filters for messages in *place*; delayed messages of lanes are found by another index."""
     if place is Place.READY:
-        return {"state": WAITING, "due": {"$not": {"$gt": moment(engine.time.latest())}}}
+        return [{"state": WAITING, "due": {"$not": {"$gt": moment(engine.time.latest())}}}]
     if place is Place.DELAYED:
-        return {**IS_DELAYABLE, "due": {"$gt": moment(engine.time.latest())}}
-    return {"state": LEASED if place is Place.LEASED else DEAD, **HAS_PLACE}
+        later = {**IS_DELAYABLE, "due": {"$gt": moment(engine.time.latest())}}
+        return [later, {"state": DELAYED, **HAS_PLACE}]
+    return [{"state": LEASED if place is Place.LEASED else DEAD, **HAS_PLACE}]
 
 
 def _place_of(doc: Doc, now: float) -> Place:
     if doc.get("state") == WAITING:
         return Place.DELAYED if at(doc.get("due")) > now else Place.READY
+    if doc.get("state") == DELAYED:
+        return Place.DELAYED
     return Place.LEASED if doc.get("state") == LEASED else Place.DEAD
 
 
@@ -289,6 +307,8 @@ def _behind(order: Order, values: list[Any]) -> list[Doc]:
     for place, (name, direction) in enumerate(order):
         equal = {earlier: values[index] for index, (earlier, _) in enumerate(order[:place])}
         terms.append({**equal, name: {"$gt" if direction == ASCENDING else "$lt": values[place]}})
+        if name == "due" and isinstance(values[place], DatetimeMS):
+            terms.append({**equal, name: {"$type": "timestamp"}})  # lanes, which are behind
     return terms
 
 

@@ -3,7 +3,9 @@
 A message is one document, whose ``_id`` is its queue and its id, ``"default/0190..."``. So an id can be in a queue only
 once, and the ``_id`` alone, as in a change stream, gives the queue. ``state`` is one of:
 
-- ``waiting``: delivered once ``due`` has passed, be it now or in ten years;
+- ``waiting``: delivered once ``due`` has passed, be it now or in ten years; in a lane, ``due`` is a timestamp, by which
+  lanes take turns, and ``due_at`` the time;
+- ``delayed``: in a lane, and not due before ``until``;
 - ``leased``: held until ``until`` by the holder of ``claim``;
 - ``dead``: a dead letter, with ``task``, ``reason``, ``error``, ``holder`` and ``died_at``; ``until`` is the same time
   as a timestamp of the server, which sorts them;
@@ -28,25 +30,29 @@ from bson.timestamp import Timestamp
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from queuekit.broker import Delivery, Place, Stored
-from queuekit.envelope import Envelope, Unique, split_frame
+from queuekit.envelope import TURN, Envelope, Lane, Unique, split_frame
 from queuekit.errors import DecodeError
 
 __all__ = [
+    "BACK",
     "CLAIM_FIELDS",
     "CLAIM_ORDER",
     "DEAD",
     "DEAD_LETTERED_NOW",
+    "DELAYED",
     "DELAYED_ORDER",
     "DONE",
     "GROUP_INDEXES",
     "HAS_PLACE",
     "IS_DELAYABLE",
+    "LANE_INDEXES",
     "LAYOUT",
     "LEASED",
     "MESSAGE_INDEXES",
     "PLACE_ORDER",
     "RECORD_INDEXES",
     "WAITING",
+    "WHOLE",
     "Doc",
     "MalformedError",
     "at",
@@ -54,6 +60,8 @@ __all__ = [
     "delivery_of",
     "envelope_of",
     "hashable",
+    "is_later",
+    "lane_of",
     "message_id",
     "moment",
     "new_message",
@@ -72,11 +80,13 @@ Doc = dict[str, Any]
 
 LAYOUT = 1
 """Version of collections and documents, stored in the collection ``layout``. A release with another refuses them."""
-WAITING, LEASED, DEAD, DONE = "waiting", "leased", "dead", "done"
+WAITING, DELAYED, LEASED, DEAD, DONE = "waiting", "delayed", "leased", "dead", "done"
 
 NEXT_STAMP = Timestamp(0, 0)
 """The server replaces this by its own timestamp when it inserts a document."""
 _LONGEST_TIME = 2**62
+BACK = DatetimeMS(1)
+"""``due`` of a message of a lane that comes back after a claim: it is before all others of its priority."""
 
 CLAIM_ORDER = [("priority", DESCENDING), ("due", ASCENDING), ("seq", ASCENDING)]
 """The order in which messages of a queue are delivered."""
@@ -86,13 +96,13 @@ DELAYED_ORDER = [("due", ASCENDING), ("seq", ASCENDING)]
 IS_DELAYABLE: Doc = {"state": WAITING, "priority": {"$in": list(range(10))}}
 """Filter for waiting messages that names each priority, so that :data:`DELAYED_ORDER` can use the claim index."""
 PLACE_ORDER = [("until", ASCENDING), ("seq", ASCENDING)]
-"""The order in which leases end, and in which messages were dead-lettered."""
+"""The order in which leases and delays in lanes end, and in which messages were dead-lettered."""
 
 CLAIM_FIELDS = ("claim", "until", "session")
 """Fields of leased messages only. ``session`` is the session of its holder's transactions."""
 
 HAS_PLACE: Doc = {"until": {"$exists": True}}
-"""Filter for leased and dead messages; queries need it to use the index of these."""
+"""Filter for leased and dead messages, and delayed ones of lanes; queries need it to use the index of these."""
 DEAD_LETTERED_NOW: Doc = {"died_at": True, "until": {"$type": "timestamp"}}
 """Fields that ``$currentDate`` sets in a dead letter."""
 
@@ -117,7 +127,13 @@ MESSAGE_INDEXES = [
     ),
 ]
 RECORD_INDEXES = [IndexModel([("expires_at", ASCENDING)], name="queuekit_expire", expireAfterSeconds=0)]
+LANE_INDEXES = [IndexModel([("level", ASCENDING), ("tail", DESCENDING)], name="queuekit_turns")]
 GROUP_INDEXES = [IndexModel([("expires_at", ASCENDING)], name="queuekit_expire", expireAfterSeconds=0)]
+
+
+def WHOLE(field: str) -> Doc:  # noqa: N802 - reads as an operator among operators
+    """Return an expression: the number in *field*, or 0 if it is not a number, so that updates never fail on it."""
+    return {"$cond": [{"$isNumber": field}, field, 0]}
 
 
 class MalformedError(Exception):
@@ -163,19 +179,24 @@ def task_of(body: bytes) -> str | None:
     return text(task) if isinstance(task, str) else None
 
 
-def new_message(envelope: Envelope, now: float) -> Doc:
+def new_message(envelope: Envelope, now: float, tags: Mapping[str, Timestamp]) -> Doc:
     """Return the document of a new message; *now* is a time that the server's clock has reached."""
-    return new_messages([envelope], now)[0]
+    return new_messages([envelope], now, tags)[0]
 
 
-def new_messages(envelopes: Sequence[Envelope], now: float) -> list[Doc]:
-    """Return the documents of new messages that are sent together at *now*."""
+def new_messages(envelopes: Sequence[Envelope], now: float, tags: Mapping[str, Timestamp]) -> list[Doc]:
+    """Return the documents of new messages that are sent together at *now*; *tags* has the ready ones of lanes."""
     # Rounded down, so that a message without delay is due at once.
     stamp = DatetimeMS(int(now * 1000))
-    return [_new_message(envelope, now, stamp) for envelope in envelopes]
+    return [_new_message(envelope, now, stamp, tags) for envelope in envelopes]
 
 
-def _new_message(envelope: Envelope, now: float, stamp: DatetimeMS) -> Doc:
+def is_later(envelope: Envelope, now: float) -> bool:
+    """Return whether *envelope*, sent at *now*, is delayed."""
+    return envelope.delay > 0 or (envelope.not_before is not None and envelope.not_before > now)
+
+
+def _new_message(envelope: Envelope, now: float, stamp: DatetimeMS, tags: Mapping[str, Timestamp]) -> Doc:
     doc = {
         "_id": f"{envelope.queue}/{envelope.id}",
         "queue": envelope.queue,
@@ -193,6 +214,10 @@ def _new_message(envelope: Envelope, now: float, stamp: DatetimeMS) -> Doc:
     if envelope.unique is not None:
         doc["key"] = envelope.unique.key
         doc["key_until"] = moment(now + envelope.unique.ttl)
+    if envelope.lane is not None:
+        doc["due_at"] = due = doc["due"]
+        tag = tags.get(doc["_id"])
+        doc |= {"state": DELAYED, "until": due} if tag is None else {"due": tag}
     return doc
 
 
@@ -212,6 +237,8 @@ def fields_of(envelope: Envelope) -> Doc:
     if envelope.unique is not None:
         unique = envelope.unique
         fields["unique"] = {"key": unique.key, "until": unique.until, "ttl": unique.ttl}
+    if envelope.lane is not None:
+        fields["lane"] = {"key": text(envelope.lane.key), "weight": envelope.lane.weight}
     return fields
 
 
@@ -249,6 +276,7 @@ def envelope_of(doc: Mapping[str, Any]) -> Envelope:
             generation=doc["generation"],
             hop=doc["hop"],
             unique=unique_of(doc),
+            lane=lane_of(doc),
         )
     except KeyError as error:
         raise MalformedError(f"field {error} is missing") from error
@@ -288,7 +316,7 @@ def stored_of(doc: Mapping[str, Any], place: Place) -> Stored:
     return Stored(
         envelope=envelope,
         place=place,
-        due=at(doc.get("until" if place is Place.LEASED else "due")),
+        due=at(doc.get("until") if place is Place.LEASED else doc.get("due_at", doc.get("due"))),
         sent_at=at(doc.get("sent_at")),
         number=whole(doc.get("number")),
         crashes=whole(doc.get("crashes")),
@@ -322,6 +350,21 @@ def unique_of(doc: Mapping[str, Any]) -> Unique | None:
             raise MalformedError("field 'unique' is not a unique key")
 
 
+def lane_of(doc: Mapping[str, Any]) -> Lane | None:
+    """Return the lane of a document.
+
+    Raises:
+        MalformedError: It cannot be read.
+    """
+    match doc.get("lane"):
+        case None:
+            return None
+        case {"key": str(key), "weight": float() | int() as weight} if type(key) is str and 0 < weight < TURN:
+            return Lane(key, float(weight))
+        case _:
+            raise MalformedError("field 'lane' is not a lane")
+
+
 _TYPES: Sequence[tuple[str, tuple[type, ...]]] = (
     ("id", (str,)),
     ("queue", (str,)),
@@ -333,14 +376,14 @@ _TYPES: Sequence[tuple[str, tuple[type, ...]]] = (
     ("number", (int, Int64)),
     ("crashes", (int, Int64)),
     ("sent_at", (DatetimeMS,)),
-    ("due", (DatetimeMS,)),
     ("expires", (float, int, type(None))),
     ("not_before", (float, int, type(None))),
 )
 
 
 def _check(envelope: Envelope, doc: Mapping[str, Any]) -> None:
-    for name, kinds in _TYPES:
+    due = ("due", (DatetimeMS,) if envelope.lane is None else (DatetimeMS, Timestamp))
+    for name, kinds in (*_TYPES, due):
         if type(doc.get(name)) not in kinds:
             raise MalformedError(f"field {name!r} has the type {type(doc.get(name)).__name__}")
     for name, moment_ in (("expires", envelope.expires), ("not_before", envelope.not_before)):

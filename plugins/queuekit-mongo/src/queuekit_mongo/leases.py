@@ -1,9 +1,10 @@
-"""Extend leases, and reclaim those that have expired."""
+"""Extend leases, and reclaim those that have expired; promote delayed messages of lanes."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pymongo
@@ -12,15 +13,18 @@ from pymongo.client_session import ClientSession
 from pymongo.errors import OperationFailure, PyMongoError
 
 from queuekit.broker import Lease
+from queuekit_mongo import lanes
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import WRITE_CONFLICT
 from queuekit_mongo.layout import (
     CLAIM_FIELDS,
+    DELAYED,
     DELAYED_ORDER,
     IS_DELAYABLE,
     LEASED,
     PLACE_ORDER,
     WAITING,
+    WHOLE,
     Doc,
     at,
     claim_of,
@@ -28,21 +32,27 @@ from queuekit_mongo.layout import (
     message_id,
     moment,
 )
-from queuekit_mongo.settling import WHOLE
+from queuekit_mongo.settling import PUT_BACK
 
 __all__ = ["Upkeep", "extend", "until"]
 
 MAX_UPKEEP = 1_000
-"""Most expired leases that one round reclaims."""
+"""Most expired leases and delays that one round ends."""
 PERIOD = 2.0
 """Seconds between two checks for expired leases if none is known to expire earlier."""
+FAIR_PERIOD = 0.25
+"""The same where lanes take turns: there, a round makes delayed messages ready as well."""
+SWEEP = 30.0
+"""Seconds between two removals of lanes without messages."""
 MOMENT = 0.5
 """Seconds to reclaim the expired leases of one holder before those of others are reclaimed."""
 _PORTION = 15
 """Queues per query for their next delayed message: the server merges at most 200 ranges, ten for each queue."""
+_HELD_PORTION = 100
+"""Queues per query for their next lease that ends: two ranges for each queue."""
 _EARLIEST, _LATEST = moment(0.001), moment(1e15)
 _RECLAIMED: list[Doc] = [
-    {"$set": {"state": WAITING, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
+    {"$set": {"state": WAITING, "due": PUT_BACK, "crashes": {"$add": [WHOLE("$crashes"), 1]}}},
     {"$unset": list(CLAIM_FIELDS)},
 ]
 
@@ -58,52 +68,69 @@ class Upkeep:
     def __init__(self, engine: Engine, queues: Sequence[str]) -> None:
         self._engine = engine
         self._queues = list(queues)
-        self._portions = [self._queues[first : first + _PORTION] for first in range(0, len(queues), _PORTION)]
         self._again_at = 0.0
+        self._is_fair = False
+        self._sweep_at = time.monotonic() + SWEEP
         self._is_blocked = False
         self.is_stale = False
         """Whether a notification may have moved the next event."""
 
     def run(self, *, now: bool) -> int:
-        """Reclaim expired leases if a round is due or *now* is true; return how many there were."""
+        """End leases and delays whose time has come if a round is due or *now*; return how many there were."""
         if not now and time.monotonic() < self._again_at:
             return 0
         self.is_stale = self._is_blocked = False
-        lease, taken = self._first_lease(), 0
-        if lease is not None and lease <= self._engine.time.latest():
-            taken = self._reclaim()
-            lease = self._first_lease()
+        held, taken = self._first_held(), 0
+        if held is not None and held <= self._engine.time.latest():
+            taken = self._end_held()
+            held = self._first_held()
+        if time.monotonic() >= self._sweep_at:
+            self._sweep()
         delayed = self._first_delayed()
-        self._again_at = time.monotonic() + (0.0 if taken >= MAX_UPKEEP else self._until_event(lease, delayed))
+        self._again_at = time.monotonic() + (0.0 if taken >= MAX_UPKEEP else self._until_event(held, delayed))
         return taken
 
     def _until_event(self, *events: float | None) -> float:
         """Return the seconds until the first of *events*, at most :data:`PERIOD`."""
         event = min((each for each in events if each is not None), default=None)
+        period = FAIR_PERIOD if self._is_fair else PERIOD
         if event is None or self._is_blocked:
-            return PERIOD
-        return min(PERIOD, max(0.0, event - self._engine.time.earliest()))
+            return period
+        return min(period, max(0.0, event - self._engine.time.earliest()))
 
     def expect(self, seconds: float) -> None:
         """Run again in *seconds* at the latest: a new lease may end then."""
         self._again_at = min(self._again_at, time.monotonic() + seconds)
 
+    def share(self) -> None:
+        """Note that the queues have lanes."""
+        self._is_fair = True
+        self._sweep_at = min(self._sweep_at, time.monotonic() + SWEEP)
+
+    def _sweep(self) -> None:
+        """Remove lanes without messages; go on with that while there are lanes."""
+        self._is_fair = lanes.sweep(self._engine, self._queues)
+        self._sweep_at = time.monotonic() + SWEEP if self._is_fair else math.inf
+
     def pause(self) -> float:
         """Return the seconds until a message may become ready, or upkeep is due."""
         return max(0.001, self._again_at - time.monotonic())
 
-    def _reclaim(self) -> int:
-        expired = self._leased(until=moment(self._engine.time.latest()))
+    def _end_held(self) -> int:
+        expired = self._held(self._queues, until=moment(self._engine.time.latest()))
         messages = self._engine.messages
         order = {"sort": PLACE_ORDER, "limit": MAX_UPKEEP, "batch_size": MAX_UPKEEP}
-        found = list(messages.find(expired, {"session": True}, **order))
+        found = list(messages.find(expired, {"session": True, "state": True}, **order))
         if not found:
             return 0
         self._engine.kill_sessions(doc.get("session") for doc in found)
         by_holder: dict[Any, list[Any]] = {}
         for doc in found:
-            by_holder.setdefault(hashable(doc.get("session")), []).append(doc["_id"])
-        return sum(map(self._give_back, by_holder.values()))
+            if doc["state"] == LEASED:
+                by_holder.setdefault(hashable(doc.get("session")), []).append(doc["_id"])
+        delayed = [doc["_id"] for doc in found if doc["state"] == DELAYED]
+        promoted = lanes.promote(self._engine, delayed) if delayed else 0
+        return promoted + sum(map(self._give_back, by_holder.values()))
 
     def _give_back(self, ids: list[Any]) -> int:
         """Return messages of one holder whose leases have ended to their queue; return how many there were.
@@ -122,24 +149,30 @@ class Upkeep:
             self._is_blocked = True
             return 0
 
-    def _first_lease(self) -> float | None:
-        """Return when the next lease ends, by the server's clock."""
-        doc = self._engine.messages.find_one(self._leased(), {"until": True}, sort=PLACE_ORDER)
-        return None if doc is None else at(doc.get("until"))
+    def _first_held(self) -> float | None:
+        """Return when the next lease, or delay in a lane, ends, by the server's clock."""
+        wanted = (self._held(some) for some in _portions(self._queues, _HELD_PORTION))
+        docs = [self._engine.messages.find_one(each, {"until": True}, sort=PLACE_ORDER) for each in wanted]
+        return min((at(doc.get("until")) for doc in docs if doc is not None), default=None)
 
     def _first_delayed(self) -> float | None:
         """Return when the next delayed message is due, by the server's clock."""
         later = moment(self._engine.time.earliest())
         moments = []
-        for some in self._portions:
+        for some in _portions(self._queues, _PORTION):
             wanted = {"queue": {"$in": some}, **IS_DELAYABLE, "due": {"$gt": later}}
             doc = self._engine.messages.find_one(wanted, {"due": True}, sort=DELAYED_ORDER)
             moments += [at(doc.get("due"))] if doc is not None else []
         return min(moments, default=None)
 
-    def _leased(self, *, until: DatetimeMS = _LATEST) -> Doc:
-        """Return the filter for leases that end by *until*; a value that is not a time does not match."""
-        return {"queue": {"$in": self._queues}, "state": LEASED, "until": {"$gt": _EARLIEST, "$lte": until}}
+    def _held(self, queues: Sequence[str], *, until: DatetimeMS = _LATEST) -> Doc:
+        """Return the filter for leases and delays that end by *until*; a value that is not a time does not match."""
+        held = {"$in": [LEASED, DELAYED]}
+        return {"queue": {"$in": queues}, "state": held, "until": {"$gt": _EARLIEST, "$lte": until}}
+
+
+def _portions(queues: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (queues[first : first + size] for first in range(0, len(queues), size))
 
 
 def until(lease: float) -> list[Doc]:

@@ -9,6 +9,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
+from queuekit_mongo import lanes
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.failures import DUPLICATE, refused_by
 from queuekit_mongo.layout import DONE, Doc, at, message_id, new_message, new_messages, step_of
@@ -27,11 +28,12 @@ def register(engine: Engine, queues: set[str], known: set[str]) -> None:
 
 def send_all(engine: Engine, envelopes: Sequence[Envelope], now: float) -> list[str]:
     """Put *envelopes* on their queues and return, for each, its own id or the id that holds its unique key."""
-    docs = new_messages(envelopes, now)
+    tags = lanes.enter_sent(engine, envelopes, now)
+    docs = new_messages(envelopes, now, tags)
     holders = [envelope.id for envelope in envelopes]
     refused = _insert(engine, docs)
     for index, holder in _find_holders(engine, envelopes, refused, now).items():
-        holders[index] = holder or _resolve(engine, envelopes[index], now)
+        holders[index] = holder or _resolve(engine, envelopes[index], now, tags)
     return holders
 
 
@@ -77,18 +79,18 @@ def _key_holders(engine: Engine, envelopes: Sequence[Envelope], now: float) -> d
     return {doc["key"]: str(doc["_id"]) for doc in held if at(doc.get("key_until")) > now}
 
 
-def _resolve(engine: Engine, envelope: Envelope, now: float) -> str:
+def _resolve(engine: Engine, envelope: Envelope, now: float, tags: lanes.Tags) -> str:
     """Send a refused message: its id is known, it is a later step of a known one, or its key is held."""
     for _ in range(_TRIES):
-        holder = _try_again(engine, envelope, now)
+        holder = _try_again(engine, envelope, now, tags)
         if holder is not None:
             return holder
     raise UnavailableError(f"cannot send message {envelope.id}: other clients keep writing the same id or key")
 
 
-def _try_again(engine: Engine, envelope: Envelope, now: float) -> str | None:
+def _try_again(engine: Engine, envelope: Envelope, now: float, tags: lanes.Tags) -> str | None:
     """Return its own id or the id that holds its key; ``None`` to try again, since another client interfered."""
-    doc = new_message(envelope, now)
+    doc = new_message(envelope, now, tags)
     earlier = engine.messages.find_one({"_id": doc["_id"]}, {"body": False})
     if earlier is not None and is_known(earlier, envelope, now):
         return envelope.id

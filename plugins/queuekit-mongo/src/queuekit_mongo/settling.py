@@ -9,18 +9,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from bson.timestamp import Timestamp
 from pymongo import UpdateMany, UpdateOne
 from pymongo.client_session import ClientSession
 
 from queuekit.broker import Ack, Dead, Delivery, Release, Replace, Settlement
+from queuekit_mongo import lanes
 from queuekit_mongo.engine import Engine
 from queuekit_mongo.layout import (
+    BACK,
     CLAIM_FIELDS,
     DEAD,
     DEAD_LETTERED_NOW,
+    DELAYED,
     DONE,
     LEASED,
     WAITING,
+    WHOLE,
     Doc,
     claim_of,
     fields_of,
@@ -30,20 +35,18 @@ from queuekit_mongo.layout import (
     text,
 )
 
-__all__ = ["NOW_DUE", "WHOLE", "carry_out", "gone", "kept_key"]
+__all__ = ["NOW_DUE", "PUT_BACK", "carry_out", "gone", "kept_key"]
 
 MAX_ERROR_CHARACTERS = 2_000
 NOW_DUE: Doc = {"$not": [{"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}]}
 """Expression: the message is due on the server's clock, or its due time is not a time."""
 
+PUT_BACK: Doc = {"$cond": [{"$eq": [{"$type": "$due"}, "timestamp"]}, BACK, "$due"]}
+"""Expression: ``due`` of a message that comes back: its position in the queue, before all lanes if it was in one."""
+
 Change = UpdateOne | UpdateMany
 Fence = tuple[str, str]
 """The ``_id`` and ``claim`` that a document must have while a delivery holds it."""
-
-
-def WHOLE(field: str) -> Doc:  # noqa: N802 - reads as an operator among operators
-    """Return an expression: the number in *field*, or 0 if it is not a number, so that updates never fail on it."""
-    return {"$cond": [{"$isNumber": field}, field, 0]}
 
 
 def carry_out(engine: Engine, settlements: Sequence[Settlement], *, session: ClientSession | None = None) -> list[bool]:
@@ -89,12 +92,16 @@ def fence_of(delivery: Delivery) -> Fence:
 def _changes(engine: Engine, chosen: dict[Fence, Settlement], mark: str) -> list[Change]:
     changes: list[Change] = []
     acks: dict[str, list[str]] = {}
-    forget_at = moment(engine.time.earliest() + engine.options.dedup_window)
+    now = engine.time.earliest()
+    forget_at = moment(now + engine.options.dedup_window)
+    tags = lanes.enter_sent(engine, [each.envelope for each in chosen.values() if isinstance(each, Replace)], now)
     for (id, claim), each in chosen.items():
         if isinstance(each, Ack) and each.delivery.envelope.unique is None:
             acks.setdefault(claim, []).append(id)
         else:
-            changes.append(UpdateOne(_held(id, claim), _change(each, mark + claim, engine.options.dedup_window)))
+            changes.append(
+                UpdateOne(_held(id, claim), _change(each, mark + claim, engine.options.dedup_window, tags.get(id)))
+            )
     for claim, ids in acks.items():
         done: Doc = {
             "$set": {"state": DONE, "forget_at": forget_at, "settled": mark + claim},
@@ -108,13 +115,13 @@ def _held(id: Any, claim: str) -> Doc:
     return {"_id": id, "claim": claim, "state": LEASED}
 
 
-def _change(settlement: Settlement, mark: str, window: float) -> Any:
+def _change(settlement: Settlement, mark: str, window: float, tag: Timestamp | None) -> Any:
     if isinstance(settlement, Ack):
         return gone(window, mark)
     if isinstance(settlement, Release):
         return _release(settlement, mark)
     if isinstance(settlement, Replace):
-        return _retry(settlement, mark)
+        return _retry(settlement, mark, tag)
     return _dead_letter(settlement, mark)
 
 
@@ -142,22 +149,35 @@ def kept_key() -> Doc:
 
 
 def _release(release: Release, mark: str) -> list[Doc]:
-    change: Doc = {"state": WAITING, "settled": mark}
+    # Without a delay, the message keeps its due time, and so its position in the queue.
+    change: Doc = {"state": WAITING, "settled": mark, "due": PUT_BACK}
     if release.counted:
         change["crashes"] = {"$add": [WHOLE("$crashes"), 1]}
     if release.delay > 0:
-        # Without a delay, the message keeps its due time, and so its position in the queue.
-        change["due"] = _in(release.delay)
-    return [{"$set": change}, {"$unset": list(CLAIM_FIELDS)}]
+        change |= _delayed(_in(release.delay), in_lane=release.delivery.envelope.lane is not None)
+    return _without_claim(change)
 
 
-def _retry(retry: Replace, mark: str) -> list[Doc]:
+def _delayed(due: Doc, *, in_lane: bool) -> Doc:
+    """Return the fields of a message that is delayed until *due*."""
+    return {"due": due, "due_at": due, "state": DELAYED, "until": due} if in_lane else {"due": due}
+
+
+def _without_claim(change: Doc, *others: str) -> list[Doc]:
+    """Return the update that sets the fields of *change*, and removes those of the claim, and *others*."""
+    return [{"$set": change}, {"$unset": [name for name in (*CLAIM_FIELDS, *others) if name not in change]}]
+
+
+def _retry(retry: Replace, mark: str, tag: Timestamp | None) -> list[Doc]:
     envelope = retry.envelope
     fields = {name: {"$literal": value} for name, value in fields_of(envelope).items()}
     due: Doc = {"$max": [_in(envelope.delay), moment(envelope.not_before or 0.0)]}
-    change = {**fields, "state": WAITING, "settled": mark, "crashes": 0, "due": due}
-    gone_fields = [name for name in ("not_before", "expires", "unique") if name not in fields]
-    return [{"$set": change}, {"$unset": [*CLAIM_FIELDS, *gone_fields]}]
+    change = {**fields, "state": WAITING, "settled": mark, "crashes": 0}
+    if tag is None:
+        change |= _delayed(due, in_lane=envelope.lane is not None)
+    else:
+        change |= {"due": {"$literal": tag}, "due_at": due}
+    return _without_claim(change, "not_before", "expires", "unique", "lane", "due_at")
 
 
 def _in(seconds: float) -> Doc:

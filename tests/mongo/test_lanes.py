@@ -1,0 +1,244 @@
+"""Lanes on a server: what they leave behind, what they cost, and what foreign documents in their place do."""
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from bson.timestamp import Timestamp
+from pymongo import MongoClient, monitoring
+
+from queuekit.broker import Ack, CommitItem, Place, Release
+from queuekit.envelope import Envelope, Lane
+from queuekit_mongo import engine, lanes
+from queuekit_mongo.broker import MongoBroker
+from queuekit_testing.kit import unique_name
+from support.waiting import wait_until
+
+MANY = 1_000
+
+
+def message(id: str, lane: str | None = None, **options: Any) -> Envelope:
+    """Return a message."""
+    return Envelope(id=id, queue="q", body=b"b", lane=None if lane is None else Lane(lane), **options)
+
+
+def drain(broker: MongoBroker) -> list[str]:
+    """Claim and acknowledge all that is ready; return the ids in their order."""
+    ids: list[str] = []
+    while taken := broker.receive(["q"], limit=500, wait=0, lease=30):
+        assert broker.settle([Ack(each) for each in taken]) == []
+        ids += [each.id for each in taken]
+    return ids
+
+
+def turns(broker: MongoBroker, count: int) -> Counter[str]:
+    """Claim *count* messages, and return how many of each lane there are; ids begin with the lane."""
+    taken = broker.receive(["q"], limit=count, wait=0, lease=30)
+    return Counter(each.id.partition("-")[0] for each in taken)
+
+
+def sweep(broker: MongoBroker) -> bool:
+    """Remove lanes that nobody waits in, however short ago they were entered."""
+    return lanes.sweep(broker._engine, ["q", "other"], quiet=-1.0)
+
+
+@pytest.mark.parametrize("way", ["done", "purged"])
+def test_many_lanes_leave_nothing_behind(broker: MongoBroker, way: str) -> None:
+    """Lanes with one message each start in their order, and no document of lanes stays when none is ready (QK14)."""
+    ids = [f"m{number % 7}-{number}" for number in range(MANY)]  # not in the order of names
+    for first in range(0, MANY, 500):
+        broker.send([message(id, f"lane-{id}") for id in ids[first : first + 500]])
+
+    if way == "done":
+        assert drain(broker) == ids
+    else:
+        assert broker.purge("q", place=Place.READY) == MANY
+    assert sweep(broker)
+    assert broker._engine.lanes.count_documents({}) == 0
+    assert not sweep(broker)
+
+
+def test_steady_lanes_are_forgotten_while_others_go_on(broker: MongoBroker) -> None:
+    """A queue that is never empty keeps only the lanes that wait, and those of the turn that goes on."""
+    broker.send([message(f"flood-{number}", "flood") for number in range(60)])
+    for number in range(40):
+        broker.send([message(f"single-{number}", f"lane-{number}")])
+        broker.settle([Ack(each) for each in broker.receive(["q"], limit=2, wait=0, lease=30)])
+
+    sweep(broker)
+
+    assert broker._engine.lanes.count_documents({}) < 10
+    broker.send([message("quiet-0", "quiet")])
+    assert turns(broker, 3)["quiet"] == 1
+
+
+def test_lane_stays_while_its_messages_are_inserted(broker: MongoBroker) -> None:
+    """The upkeep leaves alone what was entered a moment ago, and lanes of queues that it does not serve."""
+    broker.send([message("a-0", "a")])
+    drain(broker)
+
+    assert lanes.sweep(broker._engine, ["q"])
+    assert not lanes.sweep(broker._engine, ["other"], quiet=-1.0)
+    assert broker._engine.lanes.count_documents({}) == 1
+
+
+def test_sender_that_dies_before_it_inserts_does_no_harm(broker: MongoBroker) -> None:
+    """Its lane has moved on for nothing: others are not held back, and the lane goes on in its order."""
+    broker.send([message(f"a-{number}", "a") for number in range(3)])
+    lost = [message(f"lost-{number}", "a") for number in range(5)]
+    lanes.enter_sent(broker._engine, lost, broker._engine.time.earliest())
+    broker.send([message("a-3", "a"), message("b-0", "b")])
+
+    assert drain(broker) == ["a-0", "b-0", "a-1", "a-2", "a-3"]
+
+
+def test_message_that_comes_back_late_sets_nothing_back(broker: MongoBroker) -> None:
+    """One that was claimed long ago is next again, and gives no lane an advantage."""
+    broker.send([message(f"early-{number}", "early") for number in range(60)])
+    (old,) = broker.receive(["q"], limit=1, wait=0, lease=30)
+    broker.settle([Ack(each) for each in broker.receive(["q"], limit=30, wait=0, lease=30)])
+    broker.settle([Release(old)])
+    broker.send([message(f"late-{number}", "late") for number in range(60)])
+
+    (first,) = broker.receive(["q"], limit=1, wait=0, lease=30)
+
+    assert first.id == old.id
+    assert turns(broker, 20)["late"] in (9, 10, 11)
+
+
+def test_queue_that_was_empty_punishes_no_lane(broker: MongoBroker) -> None:
+    """A lane that has had the queue to itself takes turns from the beginning, since lanes are sorted by what waits."""
+    broker.send([message(f"early-{number}", "early") for number in range(100)])
+    drain(broker)
+    broker.send([message(f"late-{number}", "late") for number in range(20)])
+    broker.send([message(f"early-{number}", "early") for number in range(100, 120)])
+
+    assert turns(broker, 10)["early"] in (4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"lane": "a"},
+        {"lane": {"key": 7, "weight": 1.0}},
+        {"lane": {"key": "a", "weight": "much"}},
+        {"lane": {"key": "a", "weight": float("nan")}},
+        {"priority": "high"},
+        {"due": Timestamp(2**32 - 1, 2**32 - 1)},
+    ],
+    ids=["text", "key", "weight", "not-a-number", "priority", "latest-tag"],
+)
+def test_foreign_lane_stops_nobody(broker: MongoBroker, wrong: dict[str, Any]) -> None:
+    """A document whose lane cannot be read goes to the dead letters, ready or delayed, and others go on (QK9)."""
+    broker.send([message("bad", "a"), message("later", "a", delay=0.001), message("good", "b")])
+    broker._engine.messages.update_many({"id": {"$in": ["bad", "later"]}}, {"$set": wrong})
+    broker._engine.lanes.update_many({}, {"$set": {"tail": "foreign"}})
+
+    found: set[str] = set()
+
+    def all_have_left() -> bool:
+        found.update(each.id for each in broker.receive(["q"], limit=9, wait=0.05, lease=30))
+        broker.receive(["q"], limit=0, wait=0, lease=30)
+        return broker.counts(["q"])["q"].ready + broker.counts(["q"])["q"].delayed == 0
+
+    broker.send([message("next", "b")])
+    wait_until(all_have_left, "each is delivered or set aside")
+
+    assert {"good", "next"} <= found
+
+
+def test_messages_with_and_without_a_lane_share_a_queue(broker: MongoBroker) -> None:
+    """Those without come first; pages of either place show each once, in order."""
+    broker.send([message(f"laned-{number}", "a") for number in range(3)])
+    broker.send([message(f"plain-{number}") for number in range(3)])
+    delays = {"later-0": None, "later-1": "a", "later-2": None, "later-3": "b"}
+    for at, (id, lane) in enumerate(delays.items()):
+        broker.send([message(id, lane, delay=100.0 + at)])
+
+    assert pages(broker, Place.DELAYED) == list(delays)
+    assert pages(broker, Place.READY) == ["plain-0", "plain-1", "plain-2", "laned-0", "laned-1", "laned-2"]
+    assert broker.counts(["q"])["q"].delayed == 4
+    assert drain(broker) == ["plain-0", "plain-1", "plain-2", "laned-0", "laned-1", "laned-2"]
+    assert broker.purge("q", place=Place.DELAYED) == 4
+
+
+def pages(broker: MongoBroker, place: Place) -> list[str]:
+    """Return the ids in *place*, read in pages of two."""
+    ids: list[str] = []
+    cursor = None
+    while True:
+        page = broker.peek("q", place=place, limit=2, cursor=cursor)
+        ids += [each.envelope.id for each in page.items]
+        cursor = page.cursor
+        if cursor is None:
+            return ids
+
+
+def test_two_workers_move_a_lane_on_once(broker: MongoBroker, connect: Callable[..., MongoBroker]) -> None:
+    """Messages that become due get one turn each, whoever else sees them become due."""
+    broker.send([message(f"due-{number}", "due", delay=0.001) for number in range(20)])
+    ids = [f"q/due-{number}" for number in range(20)]
+    wait_until(lambda: lanes.promote(broker._engine, ids) == 20, "all are due")
+    other = connect(prefix=broker._engine.options.prefix)
+
+    assert lanes.promote(other._engine, ids) == 0
+    broker.send([message(f"late-{number}", "late") for number in range(20)])
+    assert turns(broker, 20)["late"] in (9, 10, 11)
+
+
+class Counting(monitoring.CommandListener):
+    """Counts commands, except those that find the server and its time."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Note the name."""
+        if event.command_name not in ("hello", "ping"):
+            self.names.append(event.command_name)
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Nothing more."""
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Nothing more."""
+
+
+def test_round_trips_are_for_a_batch_and_for_lanes_alone(
+    connect: Callable[..., MongoBroker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without lanes none is added; 500 messages of 500 lanes add two to their send, and none to claim and ack."""
+    counting = Counting()
+    monkeypatch.setattr(engine, "MongoClient", partial(MongoClient, event_listeners=[counting]))
+    broker = connect(prefix=unique_name("t"))
+
+    def commands(call: Callable[[], object]) -> list[str]:
+        counting.names.clear()
+        call()
+        return counting.names[:]
+
+    broker.send([message("first", "first")])
+    broker.settle([Ack(each) for each in broker.receive(["q"], limit=1, wait=0, lease=30)])
+    plain = [commands(lambda: broker.send([message(f"plain-{one}") for one in range(500)]))]
+    plain += [commands(lambda: drain(broker))]
+    laned = [commands(lambda: broker.send([message(f"laned-{one}", f"lane-{one}") for one in range(500)]))]
+    laned += [commands(lambda: drain(broker))]
+    single = commands(lambda: broker.send([message("single", "lane")]))
+
+    assert plain[0] == ["insert"]
+    assert laned[0] == ["aggregate", "update", "insert"]
+    assert single == ["aggregate", "findAndModify", "insert"]
+    assert laned[1] == plain[1]
+
+
+def test_commit_enters_lanes_before_its_transaction(broker: MongoBroker) -> None:
+    """What follows takes its turn, though the transaction cannot be rolled back together with the lane."""
+    broker.send([message(f"long-{number}", "long") for number in range(9)])
+    (taken,) = broker.receive(["q"], limit=1, wait=0, lease=30)
+    sends = (message("quiet-0", "quiet"),)
+
+    assert broker.commit([CommitItem(settlement=Ack(taken), sends=sends)]) == [True]
+
+    assert turns(broker, 2)["quiet"] == 1
