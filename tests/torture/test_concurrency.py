@@ -39,7 +39,6 @@ def test_never_more_than_the_limit_under_50_kills(fleet: Fleet) -> None:
 
     for _ in range(50):
         time.sleep(0.3)
-        # A supervisor gives up on a process that is killed five times before it is ready.
         pid = random.choice(wait_until(lambda: sorted(begun(fleet) & set(group.workers()))))
         killed[pid] = time.monotonic()
         with suppress(ProcessLookupError):

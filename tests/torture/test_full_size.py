@@ -137,7 +137,7 @@ def test_processes_killed_while_they_are_recycled(fleet: Fleet, pool: str) -> No
 
 
 def begun(group: Group) -> list[int]:
-    """Return the pids of the worker processes that have begun to work: a worker gives up on five failed starts."""
+    """Return the pids of the worker processes that have begun to work."""
     log = group.read_log()
     return [pid for pid in group.workers() if f"-{pid} ready" in log]
 

@@ -148,7 +148,8 @@ class Supervisor:
         self._children: dict[int, _Child] = {}
         self._restarts: dict[int, tuple[float, int]] = {}
         """Process number to the time of its restart and its number of quick deaths in a row."""
-        self._deaths: dict[int, int] = {}
+        self._deaths: dict[int, tuple[int, int]] = {}
+        """Process number to its quick deaths in a row, and its starts in a row that failed by themselves."""
         self._recycled_at = -math.inf
         """Monotonic time of the last replacement that took a number."""
         self._drained = 0
@@ -573,7 +574,7 @@ class Supervisor:
             self.app.events.emit(WorkerCrashed(name=child.name, how=how, again_in=None))
         elif code != 0 or not self._burst:
             lived = time.monotonic() - child.started
-            self._again(child.number, how, ready=child.ready, lived=lived, name=child.name)
+            self._again(child.number, how, ready=_could_start(child, code), lived=lived, name=child.name)
 
     def _judge_extra(self, child: _Child, code: int, how: str) -> None:
         """Report a bad end of a process that was recycled, and try again to start a replacement that is wanted.
@@ -594,10 +595,11 @@ class Supervisor:
 
     def _again(self, number: int, how: str, *, ready: bool, lived: float, name: str = "") -> None:
         """Restart a process after a growing pause; give up, with an event, on one that cannot start."""
-        deaths = 0 if ready and lived > _QUICK_DEATH else self._deaths.get(number, 0) + 1
-        self._deaths[number] = deaths
-        if not ready and deaths >= _TRIES and number < self._settings.processes:
-            self.app.events.emit(WorkerGaveUp(number=number, how=how, tries=deaths))
+        deaths, failed = self._deaths.get(number, (0, 0))
+        deaths, failed = 0 if ready and lived > _QUICK_DEATH else deaths + 1, 0 if ready else failed + 1
+        self._deaths[number] = deaths, failed
+        if failed >= _TRIES and number < self._settings.processes:
+            self.app.events.emit(WorkerGaveUp(number=number, how=how, tries=failed))
             self._code = 1
             return
         pause = min(_LONGEST_PAUSE, 0.1 * 2.0**deaths) if deaths > 1 or not ready else 0.0
@@ -738,6 +740,11 @@ def _entered(child: _Child) -> Collection[int]:
     if child.overdue:
         return ()
     return child.run_table.entered() if child.blamed is None else child.blamed
+
+
+def _could_start(child: _Child, code: int) -> bool:
+    """Return whether *child* was ready, or was killed from outside before it could be: its start did not fail."""
+    return child.ready or (code in (-signal.SIGKILL, -signal.SIGTERM) and child.blamed is None)
 
 
 def _how_it_ended(child: _Child, code: int, held: Sequence[HeldLease]) -> str:

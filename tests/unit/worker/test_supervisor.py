@@ -392,6 +392,43 @@ def test_a_process_that_the_system_refuses_is_tried_again(monkeypatch: pytest.Mo
     assert sorted(path.name for path in Path("/proc/self/fd").iterdir()) == before
 
 
+@pytest.mark.parametrize(
+    ("code", "blamed", "tries"),
+    [
+        pytest.param(1, None, [5], id="fails"),
+        pytest.param(-signal.SIGSEGV, None, [5], id="crashes"),
+        pytest.param(-signal.SIGKILL, [], [5], id="hangs"),
+        pytest.param(-signal.SIGKILL, None, [], id="killed"),
+        pytest.param(-signal.SIGTERM, None, [], id="terminated"),
+    ],
+)
+def test_gives_up_on_a_process_that_cannot_start(code: int, blamed: list[int] | None, tries: list[int]) -> None:
+    """But not on one that something else kills before it is ready: its next start may well succeed."""
+    app = make_app()
+    gave_up = seen(app, WorkerGaveUp)
+    child = child_of(app)
+    child.blamed = blamed
+    supervisor = Supervisor(app, AppRef(target="tasks:app"))
+
+    for _ in range(5):
+        supervisor._judge(child, code, "ended")
+
+    assert [event.tries for event in gave_up] == tries
+
+
+def test_counts_only_starts_that_failed() -> None:
+    """Five kills and one failed start are not six failed starts."""
+    app = make_app()
+    gave_up = seen(app, WorkerGaveUp)
+    child = child_of(app)
+    supervisor = Supervisor(app, AppRef(target="tasks:app"))
+
+    for code in (*[-signal.SIGKILL] * 5, 1):
+        supervisor._judge(child, code, "ended")
+
+    assert gave_up == []
+
+
 def test_a_stop_waits_for_no_engine_that_does_not_close(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where one is just being opened, and does not answer: the whole stop stays within its time."""
     app = make_app(worker={"drain": "0s"})
