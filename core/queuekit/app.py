@@ -319,6 +319,8 @@ class Queuekit(Periodic):
     ) -> None:
         """Override settings, as the command line does; call it before anything is sent or read.
 
+        An app that was in use closes its connections.
+
         Args:
             overrides: Settings by dotted name, e.g. ``{"worker.concurrency": 4}``; they override all others.
             path: Config file to read instead of searching for one.
@@ -329,7 +331,10 @@ class Queuekit(Periodic):
         with self._threads.lock:
             self._overrides.update(_overrides(overrides))
             self._config_path = _path(path) or self._config_path
+            used = self._runtime
             self._config = self._plugins = self._runtime = self._sending = None
+        if used is not None:
+            used.close()
 
     @property
     def config(self) -> Config:

@@ -45,6 +45,24 @@ def test_the_command_line_wins() -> None:
     assert (before, app.config.default_queue, app.config.origin("default_queue")) == ("a", "b", "command line")
 
 
+def test_another_configuration_closes_what_was_open(tmp_path: Path) -> None:
+    """The connections of the settings before would stay open for as long as the process lives."""
+    file = tmp_path / "queue.db"
+    app = make_app(broker=f"sqlite:///{file}", backend=None)
+    used = app.runtime
+    app.send(Signature("t"))
+    assert file in _open_files()
+
+    app.configure({"default_queue": "b"})
+
+    assert file not in _open_files()
+    assert used is not app.runtime
+
+
+def _open_files() -> set[Path]:
+    return {Path(name.resolve()) for name in Path("/proc/self/fd").iterdir()}
+
+
 def test_a_config_file_can_be_named(tmp_path: Path) -> None:
     """It is read in place of the one that would be found."""
     file = tmp_path / "other.toml"
