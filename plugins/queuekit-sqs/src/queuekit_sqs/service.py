@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
@@ -186,14 +187,23 @@ def _client_certificate(tls: TLSOptions) -> str | tuple[str, str] | None:
     return certificate if tls.key_file is None else (certificate, str(tls.key_file.expanduser()))
 
 
+_hooks: list[Any] = []
 _loaders: list[Any] = []
 
 
 def _session() -> Any:
-    """Return a new session that shares the loaded descriptions of services, which are megabytes of JSON."""
-    import botocore.session
+    """Return a new session that shares the loaded descriptions of services, which are megabytes of JSON.
 
-    session = botocore.session.get_session()
+    It copies the event hooks of the first session: botocore takes as long to register them as to make four requests.
+    """
+    import botocore.session
+    from botocore.hooks import HierarchicalEmitter
+
+    first = not _hooks
+    emitter = HierarchicalEmitter() if first else copy.copy(_hooks[0])
+    session = botocore.session.Session(event_hooks=emitter, include_builtin_handlers=first)
+    if first:
+        _hooks.append(copy.copy(emitter))
     if session.get_config_variable("data_path") is None:
         _loaders[:] = _loaders[:1] or [session.get_component("data_loader")]
         session.register_component("data_loader", _loaders[0])
