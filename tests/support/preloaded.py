@@ -49,6 +49,25 @@ PLUGINS = {
     "sqs": "queuekit_sqs",
 }
 """Packages by the beginning of a URL: what the first process on such an engine needs is imported once, for all."""
+LATER = {
+    "queuekit_sqs": (
+        "boto3.session",
+        "botocore.client",
+        "botocore.config",
+        "queuekit_sqs.deadlines",
+        "queuekit_sqs.fast_path",
+    )
+}
+"""What such a package imports only when it connects, by its name."""
+_WORK = (
+    "asyncio",
+    "email.parser",
+    "queuekit.engines.sqlite",
+    "queuekit.worker.async_pool",
+    "queuekit.worker.supervisor",
+    "ssl",
+)
+"""What most workers import sooner or later."""
 _URLS = ("QUEUEKIT_BROKER", "QUEUEKIT_BACKEND")
 _HEEDED = ("PYTHONFAULTHANDLER", "PYTHONPATH")
 """Variables for the interpreter that a fork heeds though it is running; others must be as they were."""
@@ -204,13 +223,18 @@ def main() -> None:
 
 def _import_all() -> None:
     """Import what those processes do; no more than modules, so that nothing is in one of them because of another."""
+    from importlib.metadata import entry_points
+
     from queuekit.cli.program import COMMANDS
+    from queuekit.plugins.loading import GROUP
 
     commands = [f"queuekit.cli.{name}" for name in COMMANDS]
-    for name in (*MODULES, *commands, "queuekit.engines.sqlite", "queuekit.worker.supervisor", "importlib.metadata"):
+    plugins = [point.module for point in entry_points(group=GROUP)]
+    for name in (*MODULES, *commands, *_WORK, *plugins):
         import_module(name)
-    if util.find_spec("coverage") is not None:
-        import_module("coverage")
+    for name in ("coverage", "msgspec.json"):
+        if util.find_spec(name.partition(".")[0]) is not None:
+            import_module(name)
 
 
 def _import_engines(environ: Mapping[str, str]) -> None:
@@ -218,7 +242,7 @@ def _import_engines(environ: Mapping[str, str]) -> None:
     for url in filter(None, map(environ.get, _URLS)):
         package = next((package for scheme, package in PLUGINS.items() if url.startswith(scheme)), None)
         if package is not None and package not in sys.modules and util.find_spec(package) is not None:
-            for module in (f"{package}.broker", f"{package}.backend"):
+            for module in (f"{package}.broker", f"{package}.backend", *LATER.get(package, ())):
                 if util.find_spec(module) is not None:
                     import_module(module)
             gc.freeze()
