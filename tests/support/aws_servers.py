@@ -109,12 +109,16 @@ class Hasty(SystemClock):
         return self.pace * time.monotonic()
 
 
+_LEAN = ("--no-access-log", "--no-date-header", "--no-server-header", "--ws=none", "--timeout-keep-alive=600")
+"""Options of uvicorn; with httptools it takes two thirds of the time that hypercorn takes for a request."""
+
+
 def ministack(folder: Path, *, clock: Hasty | None = None) -> AwsServer:
     """Return a ministack that is not started yet, by *clock* if there is one."""
     _need("ministack")
     hurry: dict[str, str] = {}
     if clock is not None:
-        (folder / "sitecustomize.py").write_text(_PACE)  # hypercorn serves in a process that it spawns
+        (folder / "sitecustomize.py").write_text(_PACE)
         hurry = {
             "PYTHONPATH": str(folder),
             "QUEUEKIT_TEST_PACE": repr(clock.pace),
@@ -122,7 +126,7 @@ def ministack(folder: Path, *, clock: Hasty | None = None) -> AwsServer:
         }
     return AwsServer(
         "ministack",
-        ["-m", "hypercorn", "ministack.app:app", "--bind", "127.0.0.1:{port}", "--log-level", "ERROR"],
+        ["-m", "uvicorn", "ministack.app:app", "--host", "127.0.0.1", "--port", "{port}", *_LEAN],
         probe="/_ministack/health",
         folder=folder,
         environ={
