@@ -23,6 +23,8 @@ LEASE = 3.0
 """Seconds; short, so that a test need not wait."""
 PACE = 400.0
 """Seconds on the clock of a service in a hurry, to each of ours."""
+DELAYS = (2_400.0, 2_700.0)
+"""Seconds on that clock, three delays of SQS's in a row."""
 EXPIRY: dict[str, Any] = {
     "LifecycleConfiguration": {
         "Rules": [{"ID": "all", "Status": "Enabled", "Filter": {"Prefix": "queuekit/"}, "Expiration": {"Days": 28}}]
@@ -50,7 +52,7 @@ def kill_again_and_again(fleet: Fleet, ids: list[str], *, times: int, lease: flo
         group.kill()
     fleet.start(lease=lease, concurrency=8, prefetch=16)
     wait_until(lambda: fleet.ledger.has("end", ids), what="all tasks done")
-    fleet.drained(60)
+    fleet.drained()
     runs = fleet.ledger.counts("begin")
     again = sum(count > 1 for count in runs.values())
     print(f"\n{len(ids)} tasks, {times} kills, visibility {lease:g} s: {again} run again, none lost")  # noqa: T201
@@ -190,23 +192,23 @@ def test_a_long_delay_is_made_of_hops(fleet: Fleet, ministack_server: AwsServer)
 
 
 def test_forty_minutes_are_kept(tmp_path: Path) -> None:
-    """A delay of 40 minutes, three of SQS's, ends on time by the service's clock, and the task runs once."""
+    """A delay of 40 minutes, three of SQS's, ends no earlier by the service's clock, and the task runs once."""
     clock = Hasty(PACE)
     server = ministack(tmp_path, clock=clock).start()
     fleet = Fleet(tmp_path, Queuekit(clock=clock), broker=server.sqs("late"), backend="none")
     later = fleet.app.task(name="support.fault_tasks.nap")(lambda seconds: seconds)
     sent = time.monotonic()
-    ids = [later.options(delay=delay).send(0.0).id for delay in (2_400.0, 2_700.0)]
+    ids = [later.options(delay=delay).send(0.0).id for delay in DELAYS]
 
     fleet.start(lease=40_000.0, concurrency=2)
     wait_until(lambda: fleet.ledger.has("end", ids), what="both done")
     fleet.drained()
 
-    begun = fleet.ledger.lines("begin")
+    begun = [fleet.ledger.lines("begin", id) for id in ids]
     fleet.close()
     server.stop()
-    assert [line.id for line in begun] == ids
-    assert (begun[0].at - sent) * PACE >= 2_398
+    assert [len(lines) for lines in begun] == [1, 1]
+    assert all((line.at - sent) * PACE >= delay - 2.0 for (line,), delay in zip(begun, DELAYS, strict=True))
 
 
 @pytest.mark.timeout(240)
@@ -228,7 +230,7 @@ def test_kills_keep_the_order_of_a_fifo_queue(fleet: Fleet, *, whole: bool) -> N
         else:
             os.kill(wait_until(workers[kill].workers, what="a process")[0], signal.SIGKILL)
     everything = [id for ids in sent.values() for id in ids]
-    wait_until(lambda: fleet.ledger.has("end", everything), what="all done", timeout=120)
+    wait_until(lambda: fleet.ledger.has("end", everything), what="all done")
 
     for ids in sent.values():
         begun = [next(line.at for line in fleet.ledger.lines("begin", id)) for id in ids]
@@ -254,12 +256,12 @@ def test_copies_of_a_callback_run_one_at_a_time(fleet: Fleet, *, killed: bool) -
     if killed:
         groups[0].kill()
         fleet.start_ready(lease=LEASE, concurrency=4)
-        nap.send(2 * LEASE).get(timeout=60)
-    nap.send(2 * LEASE).get(timeout=60)
+        nap.send(2 * LEASE).get(timeout=PATIENCE)
+    nap.send(2 * LEASE).get(timeout=PATIENCE)
 
     begun = fleet.ledger.counts("begin")[id]
     gate.touch()
-    fleet.drained(60)
+    fleet.drained()
 
     assert begun <= 1 + killed
     assert fleet.ledger.counts("end")[id] == 1
