@@ -24,7 +24,7 @@ from support.waiting import wait_until
 QUICK_ELECTIONS = {"electionTimeoutMillis": 1_000, "heartbeatIntervalMillis": 200}
 _PARAMETERS = (
     "enableTestCommands=1",
-    "ttlMonitorSleepSecs=1",
+    "ttlMonitorSleepSecs=5",  # it walks the indexes of all collections: each second, hundreds cost 20 ms of CPU
     "diagnosticDataCollectionEnabled=false",
     # A share of the cache, which is small here: by default large records fit or not by what else was written before.
     "transactionTooLargeForCacheThreshold=1",
