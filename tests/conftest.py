@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -115,18 +115,28 @@ def _is_elsewhere(item: pytest.Item) -> bool:
     return any(isinstance(param, str) and param in OTHER_ENGINES for param in params)
 
 
-@pytest.fixture(autouse=True)
-def _unmeasured_children(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+# No fixtures of all tests: made for each of them, these two would take as long as all else that pytest does for one.
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Have no child processes measured but those of tests that need it."""
-    path = request.node.path
-    needed = path.is_relative_to(HERE / "unit") or path.name in MEASURED_CHILDREN
-    if not needed or request.node.get_closest_marker("no_cover") is not None:
-        monkeypatch.delenv(measuring.CONFIG, raising=False)
+    config = None if _needs_measured_children(item) else os.environ.pop(measuring.CONFIG, None)
+    try:
+        return (yield)
+    finally:
+        if config is not None:
+            os.environ[measuring.CONFIG] = config
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_commands_left() -> Iterator[None]:
+def _needs_measured_children(item: pytest.Item) -> bool:
+    needed = item.path.is_relative_to(HERE / "unit") or item.path.name in MEASURED_CHILDREN
+    return needed and item.get_closest_marker("no_cover") is None
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop() -> Generator[None, object, object]:
     """End the processes that run commands, before the coverage of all processes is put together."""
-    yield
-    commands.close()
-    preloaded.close()
+    try:
+        return (yield)
+    finally:
+        commands.close()
+        preloaded.close()

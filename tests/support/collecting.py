@@ -50,11 +50,11 @@ def pytest_make_collect_report(
 
 
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, obj: object) -> list[pytest.Item] | None:
-    """Make no tests of a class that is run on demand, and not now: a quarter of all would be made and left out."""
-    if not inspect.isclass(obj) or not _is_one_of_several(collector.config):
+    """Make no tests of what is run on demand, and not now: a third of all would be made and left out."""
+    if not (inspect.isclass(obj) or inspect.isfunction(obj)) or not _is_one_of_several(collector.config):
         return None
     asked: str = collector.config.option.markexpr
-    marks = {mark.name for mark in getattr(obj, "pytestmark", ())}
+    marks = {mark.name for mark in (*getattr(obj, "pytestmark", ()), *collector.own_markers)}
     return [] if any(f"not {name}" in asked and name in marks for name in APART) else None
 
 

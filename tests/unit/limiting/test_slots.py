@@ -65,12 +65,26 @@ def pass_time(app: Queuekit, seconds: float) -> None:
     app.clock.advance(seconds)
 
 
-@pytest.mark.parametrize(
-    "seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.torture) for seed in range(10, 500))]
-)
-@pytest.mark.parametrize("places", [(ONE,), (TWO,), (ONE, TWO)], ids=["one", "two", "both"])
+EACH_PLACES = pytest.mark.parametrize("places", [(ONE,), (TWO,), (ONE, TWO)], ids=["one", "two", "both"])
+
+
+@pytest.mark.parametrize("seed", range(10))
+@EACH_PLACES
 def test_no_interleaving_exceeds_a_limit_or_forgets_a_message(seed: int, places: tuple[SlotKey, ...]) -> None:
     """Whoever steps in between: all messages run, never more at a time than the limit says."""
+    interleave(seed, places)
+
+
+@pytest.mark.torture
+@EACH_PLACES
+def test_no_other_interleaving_does(places: tuple[SlotKey, ...]) -> None:
+    """Nor does any of many more."""
+    for seed in range(10, 500):
+        interleave(seed, places)
+
+
+def interleave(seed: int, places: tuple[SlotKey, ...]) -> None:
+    """Have three workers run messages with a limit, who take turns by chance."""
     app, search, count = make_app(clock=VirtualClock()), Interleaving(seed), 8
     app.send_many([Signature("pay")] * count)
     broker: Any = Stepping(app.runtime.broker, search)
