@@ -55,11 +55,11 @@ def test_a_worker_with_a_wrong_clock_takes_nothing_of_others(fleet: Fleet, secon
     gate = fleet.gate()
     order = [wrong, None] if first else [None, wrong]
     for folder in order:
-        fleet.start_ready(folder=folder, lease=LEASE, concurrency=1)
+        fleet.start_ready(folder=folder, fresh=folder is wrong, lease=LEASE, concurrency=1)
     held = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(2))]
     later = nap.options(eta=datetime.now(UTC) + timedelta(minutes=30)).send(0.0)
     wait_until(lambda: fleet.ledger.has("begin", held), what="both workers busy")
-    fleet.start_ready(folder=wrong, lease=LEASE, concurrency=1)
+    fleet.start_ready(folder=wrong, fresh=True, lease=LEASE, concurrency=1)
 
     done = [nap.send(LEASE / 2).id for _ in range(4)]
     wait_until(lambda: fleet.ledger.has("end", done), what="two leases later")

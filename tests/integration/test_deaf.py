@@ -107,7 +107,7 @@ def test_a_body_that_ends_threads_of_its_worker_stops_no_work(fleet: Fleet, name
 def test_a_process_whose_descriptors_are_gone_is_replaced(fleet: Fleet, pool: str) -> None:
     """What has closed them is to blame, ends as a crash, and keeps nobody else from running."""
     gate = fleet.gate()
-    group = fleet.start_ready(concurrency=2, lease=30, pool=pool, max_deliveries=2)
+    group = fleet.start_ready(concurrency=2, lease=10, pool=pool, max_deliveries=2)
     bystander = hold.send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [bystander.id]), what="a bystander running")
 

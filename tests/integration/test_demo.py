@@ -17,6 +17,7 @@ from queuekit import Queuekit, demo
 from queuekit.demo import Totals, add_up, count_file, find_sources, run
 from queuekit.errors import CapabilityError, NoBackendError, QueuekitError, UnavailableError
 from queuekit.operations.admin import Admin
+from support import preloaded
 from support.waiting import PATIENCE, wait_until
 
 GOOD = """import os
@@ -58,6 +59,13 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert list(folder.iterdir()) == []
 
 
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the processes of the demo be forks of one that has imported queuekit."""
+    preloaded._shared()  # starts one, by what is replaced here
+    monkeypatch.setattr(subprocess, "Popen", preloaded.Preloaded)
+
+
 def left_in(app: Queuekit) -> tuple[set[str], int]:
     """Return the keys of records that the demo has left in *app*'s backend, and how many messages in its broker."""
     backend = app.runtime.need_backend("this test")
@@ -69,7 +77,10 @@ def left_in(app: Queuekit) -> tuple[set[str], int]:
 def test_totals_are_exact_though_a_process_is_killed(
     bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A worker process is killed, what it had begun runs again, and the totals are those of the files."""
+    """A worker process is killed, what it had begun runs again, and the totals are those of the files.
+
+    A pipe gets no control characters, and the last line of progress tells that all tasks have ended.
+    """
     code = run(write_sources(tmp_path / "sources"))
 
     text = capsys.readouterr().out
@@ -83,21 +94,14 @@ def test_totals_are_exact_though_a_process_is_killed(
     assert not is_alive(int(killed[1]))
     assert re.search(r"^43 tasks and a callback ran in [\d.]+ s, \d+/s\.$", text, re.MULTILINE)
     assert "The totals are exactly right" in text
+    assert set(re.findall(r"[^ -~]", text)) == {"\n"}
+    assert re.search(r"^  43 of 43 tasks, \d+/s, killed \d+$", text, re.MULTILINE)
     assert code == 0
 
 
-def test_prints_lines_of_progress_where_there_is_no_terminal(
-    bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_is_not_misled_by_the_environment(
+    bare: Path, forked: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pipe gets no control characters, and the last line of progress tells that all tasks have ended."""
-    run(write_sources(tmp_path / "sources", copies=5))
-
-    text = capsys.readouterr().out
-    assert set(re.findall(r"[^ -~]", text)) == {"\n"}
-    assert re.search(r"^  8 of 8 tasks, \d+/s, killed \d+$", text, re.MULTILINE)
-
-
-def test_is_not_misled_by_the_environment(bare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Variables and a config file that are meant for other work change nothing."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "queuekit.toml").write_text('include = ["nowhere"]\n', encoding="utf-8")
@@ -115,7 +119,7 @@ def test_is_not_misled_by_the_environment(bare: Path, tmp_path: Path, monkeypatc
     "backend",
     [pytest.param("own", id="one-engine", marks=pytest.mark.full), pytest.param("backend", id="results-elsewhere")],
 )
-def test_leaves_nothing_on_a_given_engine(bare: Path, tmp_path: Path, backend: str) -> None:
+def test_leaves_nothing_on_a_given_engine(bare: Path, forked: None, tmp_path: Path, backend: str) -> None:
     """On the user's own engines no message and no record stays, though nothing may be committed in one step."""
     broker, results = f"sqlite:///{tmp_path}/own.db", f"sqlite:///{tmp_path}/{backend}.db"
 
@@ -175,7 +179,8 @@ def test_interrupt_leaves_nothing_behind(bare: Path, tmp_path: Path, number: sig
     sources = write_sources(tmp_path / "sources")
     app = Queuekit(broker=f"sqlite:///{tmp_path}/own.db")
     command = [sys.executable, "-m", "queuekit.cli", "demo", str(sources), "--broker", app.config.broker]
-    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(bare)}, stdout=subprocess.PIPE, text=True)
+    environ = {**os.environ, "TMPDIR": str(bare)}
+    process = preloaded.Preloaded(command, env=environ, stdout=subprocess.PIPE, text=True)
     wait_until(lambda: list(bare.glob("*/journal")), "a task has begun")
     workers = wait_until(lambda: [int(one.name.rpartition("-")[2]) for one in Admin(app).workers() or ()])
 
@@ -199,7 +204,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_says_when_the_totals_are_wrong(
-    bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    bare: Path, forked: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the loop finds something else than the tasks, the demo says what, and is no success."""
     sources = write_sources(tmp_path / "sources", copies=1)
@@ -214,7 +219,7 @@ def test_says_when_the_totals_are_wrong(
 
 
 def test_says_when_no_crash_was_seen(
-    bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    bare: Path, forked: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A demo in which the supervisor saw no process die is no success, though the totals are right."""
     sources = write_sources(tmp_path / "sources", copies=1)

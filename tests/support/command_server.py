@@ -60,7 +60,8 @@ def _become(files: Sequence[int]) -> str:
     os.environ.clear()
     os.environ.update(environ)
     os.chdir(folder)
-    sys.path[0] = folder
+    more = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
+    sys.path[:1] = [folder, *more]
     sys.argv[:] = ["-c", *args]
     text: str = program
     return text

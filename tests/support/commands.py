@@ -58,9 +58,10 @@ def python(
     """Run *program* as ``python -c`` does; *settings* are environment variables.
 
     It is a fork of a process that has imported the command line before, unless *settings* change how Python starts.
+    What ``PYTHONPATH`` adds to the path, it adds there as well.
     """
     environ = environment(**settings)
-    if not any(name.startswith("PYTHON") for name in settings):
+    if not any(name.startswith("PYTHON") and name != "PYTHONPATH" for name in settings):
         try:
             return _server(measured=CONFIG in environ).run(program, args, folder, stdin, environ)
         except BrokenPipeError:  # it has died since the last command, of which this one knows nothing

@@ -154,6 +154,7 @@ class Fleet:
         app: str = "support.fault_tasks:app",
         folder: Path | None = None,
         command: str = "worker",
+        fresh: bool = False,
         **settings: object,
     ) -> Group:
         """Start ``queuekit worker``, or another *command*, with *options* and *settings* of the table ``[worker]``.
@@ -163,13 +164,13 @@ class Fleet:
             app: The app, from ``tests/`` or from *folder*.
             folder: Where else the app may be.
             command: Name of the command.
+            fresh: Whether Python itself is started, which looks into *folder* for what it does at its start.
             **settings: As in the table.
         """
         log = self.folder / f"worker-{len(self.groups)}.log"
         arguments = [sys.executable, "-m", "queuekit.cli", command, app, *options]
         with log.open("wb") as file:
-            # A folder may have what Python looks for at its start.
-            process = (Preloaded if folder is None else subprocess.Popen)(
+            process = (subprocess.Popen if fresh else Preloaded)(
                 arguments,
                 cwd=ROOT / "tests",
                 env=self._environ(settings, folder),

@@ -5,7 +5,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queuekit import Context, Queuekit, Signature, chain, chord, cron, every, group
@@ -158,6 +158,7 @@ def put_result(crew: Crew, delivery: Any) -> None:
 
 
 @pytest.mark.no_cover  # what it runs through others do as well, and it takes three times as long measured
+@settings(max_examples=settings().max_examples // 2)
 @given(data=st.data())
 def test_any_crashes_at_any_time(data: st.DataObject) -> None:
     """Leaders that die at any step, as often as you like: no tick is lost and none is sent twice."""
