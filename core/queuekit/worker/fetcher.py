@@ -23,7 +23,7 @@ __all__ = ["Fetcher", "weighted_order"]
 _logger = logging.getLogger("queuekit.worker")
 _UPKEEP = 5.0
 """Seconds between two rounds of upkeep while all slots are busy (QK7)."""
-_LONGEST_WAIT = 5.0
+_LONGEST_WAIT = 6.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 10.0
 _OF_USE = 0.5
 """Seconds after which a failed round counts as useful: the broker answered, and the connection broke while waiting."""

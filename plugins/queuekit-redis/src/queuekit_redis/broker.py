@@ -43,7 +43,7 @@ from queuekit_redis.waiting import Sleep
 
 __all__ = ["RedisBroker"]
 
-LONGEST_SLEEP = 5.0
+LONGEST_SLEEP = 6.0
 """Seconds after which a worker claims again, in case it missed a notification."""
 OTHERS = 60.0
 """Seconds between two rounds of upkeep of queues that this process does not receive from."""
