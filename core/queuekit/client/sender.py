@@ -348,18 +348,34 @@ class Sending:
             self.check_follow_up(link)
 
     def check_follow_up(self, signature: Signature[Any]) -> None:
-        """Raise if *signature*, a follow-up or a part of a workflow, could be taken in by another message.
+        """Raise if *signature*, a follow-up or a part of a workflow, could not be sent when its turn comes.
 
         Raises:
-            OptionError: It could: what follows it would then follow another call.
+            CapabilityError: The broker does not support one of its options.
+            OptionError: Another message could take it in: what follows it would then follow another call.
         """
-        unique = resolve(signature, self._tasks.get(signature.task)).unique
+        options = resolve(signature, self._tasks.get(signature.task))
+        unique = options.unique
         if isinstance(unique, UniqueKey) and unique.merges:
             raise OptionError(
                 f'{signature.task} asks for on_conflict="{unique.on_conflict}", which no follow-up and no part of a '
                 "workflow can have",
                 fix="Send it in the body of a task, or set unique=False for this call",
             )
+        self._check_carried(signature, options)
+        for link in (*signature.on_success, *signature.on_error):
+            self.check_follow_up(link)
+
+    def _check_carried(self, signature: Signature[Any], options: TaskOptions | CallOptions) -> None:
+        """Raise if the broker cannot carry the message of a later call, whose arguments are not complete yet."""
+        fair, able, due = options.fair_by, self._runtime.broker.capabilities, signature.delay or signature.eta
+        self._reject(signature.task, priority=options.priority, unique=options.unique, delay=due)
+        if not self._tells_time and (due or options.expires is not None):
+            self._reject_moments(signature, options.expires)
+        if isinstance(fair, Lane):
+            self._lane(fair, signature)
+        elif fair is not None and not able.lanes and (fair.weights or not able.approximate_lanes):
+            raise self._unsupported(signature.task, "weights of fair_by" if able.approximate_lanes else "fair_by")
 
     def _with_service_options(self, signature: Signature[Any]) -> Signature[Any]:
         """Return *signature* with all options of the broker's service that its message carries."""
@@ -464,10 +480,10 @@ class Sending:
             return unique.key
         return key_by(unique.by, signature, self._tasks.get(signature.task), self._runtime.serializer.dumps)
 
-    def _reject(self, task: str, **asked: Any) -> None:
+    def _reject(self, task: str, *, priority: int | None, unique: Any, delay: Any) -> None:
         """Raise if the broker does not support an option; name task and option."""
         able = self._runtime.broker.capabilities
-        wanted = {"priority": asked["priority"] != DEFAULT_PRIORITY, "unique": asked["unique"], "delay": asked["delay"]}
+        wanted = {"priority": priority not in (None, DEFAULT_PRIORITY), "unique": unique, "delay": delay}
         for option, wish in wanted.items():
             if wish and not getattr(able, option):
                 raise self._unsupported(task, option)
