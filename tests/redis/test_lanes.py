@@ -1,7 +1,10 @@
 """Lanes on a server: what they leave behind, and what foreign bytes in their place do."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from importlib.resources import files
 from typing import Any
 
 import pytest
@@ -97,6 +100,16 @@ def test_foreign_lane_stops_nobody(broker: RedisBroker, shared: redis.Redis, pre
     found = {each.id for _ in range(3) for each in broker.receive(["q"], limit=9, wait=0.05, lease=30)}
 
     assert found == {"bad", "later", "good", "next"}
+
+
+def test_positions_of_lanes_begin_in_a_far_year() -> None:
+    """Until then, the time of a message without a lane is not taken for the position of one with a lane."""
+    lua = (files("queuekit_redis") / "lua" / "base.lua").read_text()
+    epoch, lanes = (
+        float(found) for found in re.findall(r"EPOCH, LATEST, LANES = .*?, (\S+)e6, .*?, (\S+)$", lua, re.MULTILINE)[0]
+    )
+
+    assert datetime.fromtimestamp(epoch + lanes / 1e6, UTC).year == 2049
 
 
 def test_both_kinds_of_clients_share_a_queue(connect: Callable[..., RedisBroker]) -> None:

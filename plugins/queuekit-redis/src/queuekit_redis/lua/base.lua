@@ -12,8 +12,9 @@ local MESSAGE, CLAIM, STEP = '<c1dbBI4I4I4', '<I4I4d', '<I4I4I4'
 local HEADER = 23
 local HAS_EXPIRES, HAS_NOT_BEFORE, HAS_UNIQUE = 1, 2, 4
 local UNTIL_START, UNTIL_TTL = 0, 2
--- The score of a ready message is level * SPAN + time since EPOCH (2024), exact in a double until 2052.
-local SPAN, EPOCH, LATEST = 9e14, 1704067200e6, 9e15
+-- The score of a ready message is (9 - level) * SPAN + time since EPOCH (2024), which is exact in a double. From LANES on
+-- there are the positions of lanes, so the order of messages without a lane is that of their times until 2049.
+local SPAN, EPOCH, LATEST, LANES = 9e14, 1704067200e6, 9e15, 7.9e14
 local MOST = 1000
 
 local function server_time()
@@ -56,7 +57,7 @@ local function tick(q)
 end
 
 local function place(level, at)
-  return (9 - level) * SPAN + math.min(math.max(at - EPOCH, 0), SPAN - 1)
+  return (9 - level) * SPAN + math.min(math.max(at - EPOCH, 0), LANES - 1)
 end
 
 local function level_at(score)

@@ -5,8 +5,9 @@
 -- tag, so that new lanes keep their order. Both keys go when no message is ready.
 --
 -- In the set of ready messages, a message with a tag is behind those without a lane. One that comes back after a claim
--- is before all with a tag: it has had its turn.
-local HAS_LANE, TURN, BACK, TAGGED = 8, 10000, 4e14, 4.5e14
+-- is before all with a tag: it has had its turn. There are tags for ten thousand million turns; the count begins anew
+-- whenever no message is ready.
+local HAS_LANE, TURN, TAGGED = 8, 10000, 8e14
 
 -- The lane of a stored message and its step, in units of TURN; nil if it has none.
 local function lane_of(value)
@@ -79,12 +80,12 @@ end
 local function place_back(score)
   local position = score % SPAN
   if position < TAGGED then return score end
-  return score - position + BACK + math.floor((position - TAGGED) / 10)
+  return score - position + LANES + math.floor((position - TAGGED) / 10)
 end
 
 -- Whether a score is one of a message with a lane.
 local function is_in_lane(score)
-  return score % SPAN >= BACK
+  return score % SPAN >= LANES
 end
 
 -- Moves the time of all lanes on to where the share of a claimed message began, but at most one turn before its tag, so
