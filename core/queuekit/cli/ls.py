@@ -43,8 +43,8 @@ def command(
 ) -> None:
     """List the messages of QUEUE in one state, in the order of delivery, that match all of FILTER.
 
-    Filters are task:mail.* and age:>1h (or <1h) and, for dead letters, error:TEXT and reason:crashed. At most 10,000
-    messages are looked at; the output says where to go on.
+    Filters are task:mail.*, lane:acme and age:>1h (or <1h) and, for dead letters, error:TEXT and reason:crashed. At
+    most 10,000 messages are looked at; the output says where to go on.
     """
     admin = session.admin()
     listing = list_messages(admin, queue, _PLACES[state], wanted=wanted, limit=limit, cursor=after)
@@ -53,8 +53,10 @@ def command(
         return
     now = admin.now()
     if listing.messages:
-        rows = [_row(listed, now) for listed in listing.messages]
-        click.echo(columns(HEADER, rows, right=("ATTEMPT", "SENT")))
+        in_lanes = any(listed.lane is not None for listed in listing.messages)
+        header = (*HEADER[:2], "LANE", *HEADER[2:]) if in_lanes else HEADER
+        rows = [_row(listed, now, in_lanes=in_lanes) for listed in listing.messages]
+        click.echo(columns(header, rows, right=("ATTEMPT", "SENT")))
     _print_hints(session, listing, [queue, *wanted.text.split()], state=state, limit=limit)
 
 
@@ -70,9 +72,11 @@ def _print_hints(session: Session, listing: Listing, words: Sequence[str], *, st
         session.say(f"next  {session.command(f'why {shlex.quote(listing.messages[0].id)}')}")
 
 
-def _row(listed: ListedMessage, now: float) -> list[str]:
+def _row(listed: ListedMessage, now: float, *, in_lanes: bool) -> list[str]:
     sent = "-" if listed.sent is None else f"{age(now - listed.sent)} ago"
-    return [listed.id, listed.task or "?", str(listed.attempt + 1), sent, _state(listed, now), listed.worker or "-"]
+    lane = [one_line(listed.lane or "-", width=40)] if in_lanes else []
+    state = _state(listed, now)
+    return [listed.id, listed.task or "?", *lane, str(listed.attempt + 1), sent, state, listed.worker or "-"]
 
 
 def _state(listed: ListedMessage, now: float) -> str:
@@ -122,6 +126,7 @@ def _message(listed: ListedMessage) -> dict[str, Any]:
         "task": listed.task or None,
         "attempt": listed.attempt,
         "priority": listed.priority,
+        "lane": listed.lane,
         "sent": moment(listed.sent),
         "due": None if running else moment(listed.due),
         "lease_ends": moment(listed.due) if running else None,

@@ -69,6 +69,7 @@ def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
 @duration_option("--delay", help="Wait this long before the task may start, e.g. 10m.")
 @click.option("--queue", metavar="NAME", help="Queue to use instead of the task's own.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 runs first.")
+@click.option("--lane", "fair_by", metavar="KEY", help="Lane in which it takes turns with others, e.g. a tenant.")
 @click.option("--id", "id", metavar="ID", help="Id of the message. Sending the same id twice queues it once.")
 @click.option(
     "--broker-option",

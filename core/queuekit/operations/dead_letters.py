@@ -136,7 +136,9 @@ def fingerprint(task: str, reason: str, error: str) -> str:
 
 def _subject(stored: Stored, task: str, now: float) -> Subject:
     age = None if stored.died_at is None else now - stored.died_at
-    return Subject(task=task, queue=stored.envelope.queue, reason=stored.reason, error=stored.error, age=age)
+    envelope = stored.envelope
+    lane = envelope.lane.key if envelope.lane is not None else ""
+    return Subject(task=task, queue=envelope.queue, reason=stored.reason, error=stored.error, age=age, lane=lane)
 
 
 def parse_rate(text: str) -> float:

@@ -26,6 +26,8 @@ class Subject:
     """Error type and text of a dead letter."""
     age: float | None = None
     """Seconds since it died, or since it was sent; ``None`` if unknown."""
+    lane: str = ""
+    """The key of its lane; empty if it has none."""
 
 
 Test = Callable[[Subject], bool]
@@ -55,8 +57,9 @@ EVERYTHING = Filter()
 def parse_filter(terms: Sequence[str]) -> Filter:
     """Return the filter that *terms*, such as ``task:mail.*``, describe.
 
-    ``task``, ``queue`` and ``reason`` are whole names, in which ``*`` and ``?`` stand for any characters. ``error`` is
-    found anywhere in the type and text of an error, in upper or lower case. ``age`` is ``>1h`` or ``<10m``.
+    ``task``, ``queue``, ``lane`` and ``reason`` are whole names, in which ``*`` and ``?`` stand for any characters.
+    ``error`` is found anywhere in the type and text of an error, in upper or lower case. ``age`` is ``>1h`` or
+    ``<10m``.
 
     Raises:
         ValueError: A term is not of this form.
@@ -108,6 +111,7 @@ def _age(value: str) -> Test:
 _TERMS: Mapping[str, Callable[[str], Test]] = {
     "task": _name(lambda subject: subject.task),
     "queue": _name(lambda subject: subject.queue),
+    "lane": _name(lambda subject: subject.lane),
     "reason": _name(lambda subject: subject.reason),
     "error": _error,
     "age": _age,

@@ -51,6 +51,8 @@ class ListedMessage:
     """Worker that runs it, or ran it last."""
     seconds: float | None = None
     """How long its body has been running, if a worker reported that."""
+    lane: str | None = None
+    """Key of its lane, empty for the common one; ``None`` if it has none, or the broker does not report it."""
 
 
 @frozen(kw_only=True)
@@ -186,13 +188,15 @@ def _listed(stored: Stored, task: str, runs: dict[str, tuple[str, float]]) -> Li
         error=stored.error,
         worker=worker,
         seconds=seconds,
+        lane=None if envelope.lane is None else envelope.lane.key,
     )
 
 
 def _subject(listed: ListedMessage, now: float) -> Subject:
     since = listed.died if listed.died is not None else listed.sent
     age = None if since is None else now - since
-    return Subject(task=listed.task, queue=listed.queue, reason=listed.reason, error=listed.error, age=age)
+    lane = listed.lane or ""
+    return Subject(task=listed.task, queue=listed.queue, reason=listed.reason, error=listed.error, age=age, lane=lane)
 
 
 def _from_workers(admin: Admin, query: _Query) -> Listing:

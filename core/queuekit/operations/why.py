@@ -19,6 +19,7 @@ from queuekit.errors import UnknownIdError, did_you_mean
 from queuekit.execution.workflow_held import FOLLOW_TASK
 from queuekit.limiting.rates import has_turn
 from queuekit.operations.admin import Admin, MessageView
+from queuekit.operations.lane_places import LanePlace, find_place
 from queuekit.operations.pauses import resume_command
 from queuekit.operations.slot_lines import SlotWait, find_wait, rates_of
 from queuekit.states import FINAL, State
@@ -69,6 +70,8 @@ class Facts:
     """What is paused."""
     wait: SlotWait | None = None
     """What it waits for, if that is a slot of a concurrency limit."""
+    in_lane: LanePlace | None = None
+    """What comes before it, if it waits for a turn of its lane and the broker shows the order of turns."""
     rates: tuple[str, ...] = ()
     """The rates that apply to it, as ``name`` or ``name/key``."""
     parameters: tuple[str, ...] = ()
@@ -147,7 +150,8 @@ def collect(admin: Admin, id: str, *, counts_of: CountsOf | None = None) -> Fact
     task, keys = admin.app.tasks.get(facts.task), None if message is None else message.limits
     wait = find_wait(admin.runtime, task, keys, id)
     counts = (counts_of or admin.counts_of)(facts.queue) if facts.queue else None
-    return attrs.evolve(facts, wait=wait, rates=rates_of(task, keys), counts=counts)
+    in_lane = find_place(admin.runtime.broker, facts.stored)
+    return attrs.evolve(facts, wait=wait, rates=rates_of(task, keys), counts=counts, in_lane=in_lane)
 
 
 def reasons(facts: Facts) -> list[Reason]:
@@ -394,18 +398,18 @@ def _behind(facts: Facts) -> Reason | None:
     others = max(0, facts.counts.ready - 1) if facts.counts is not None else None
     rate = sum(worker.rate or 0.0 for worker in facts.serving)
     until = facts.now + others / rate if others and rate else None
-    lane = _lane(stored.envelope.lane) if stored is not None else ""
+    lane = _lane(stored.envelope.lane, facts.in_lane) if stored is not None else ""
     text = f"it waits for its turn{lane}: {_others(others)} in {facts.queue!r}{_pace(facts, rate)}"
     command = "workers" if facts.workers is not None else "queues"
     return Reason(code="behind", text=text, until=until, command=command)
 
 
-def _lane(lane: Lane | None) -> str:
+def _lane(lane: Lane | None, place: LanePlace | None) -> str:
     if lane is None:
         return ""
     share = "" if lane.weight == 1 else f" of weight {lane.weight:g}"
     named = f"the lane {lane.key!r}" if lane.key else "the common lane"
-    return f" in {named}{share}, which takes turns with the others"
+    return f" in {named}{share}, {place or 'which takes turns with the others'}"
 
 
 def _others(count: int | None) -> str:

@@ -55,7 +55,7 @@ def test_an_unknown_age_matches_no_bound() -> None:
         ("mail", "'mail' is not NAME:VALUE"),
         ("task:", "'task:' is not NAME:VALUE"),
         ("tasks:x", "did you mean 'task'?"),
-        ("zzz:x", "there are task, queue, reason, error, age"),
+        ("zzz:x", "there are task, queue, lane, reason, error, age"),
         ("age:1h", "has no > or <"),
         ("age:>soon", "'age:>soon'"),
     ],
