@@ -50,6 +50,7 @@ Claim = tuple[int, int, int, int]
 """Which claim of a message it is: generation, attempt, re-delay and number. Grows; some engines count numbers anew."""
 
 _counters = attrgetter("generation", "attempt", "hop")
+_claim_of = attrgetter("claim")
 
 
 def claim_of(delivery: Delivery) -> Claim:
@@ -169,11 +170,14 @@ class SlotState:
         self.holders[id] = Holder(claim, until)
 
     def wait(self, waiter: Waiter) -> None:
-        """Let *waiter* wait behind the others, in the place of an earlier delivery if that waits nearby."""
+        """Let *waiter* wait behind the others, in the place of an earlier delivery if that waits nearby.
+
+        A worker that stood still may ask for a delivery that it has lost, so the later one of a message stays.
+        """
         for some in (self.front, self.back):
             for index, one in enumerate(some):
                 if one.id == waiter.id:
-                    some[index] = waiter
+                    some[index] = max(one, waiter, key=_claim_of)
                     return
         self.back.append(waiter)
 
@@ -212,7 +216,8 @@ class SlotState:
             if not self.front:
                 break
             waiter = self.front.pop(0)
-            if waiter.id not in self.holders:
+            holder = self.holders.get(waiter.id)
+            if holder is None or holder.claim < waiter.claim:
                 self.holders[waiter.id] = Holder(waiter.claim, until, waiter if waiter.queue else None)
                 found.append(waiter)
         return found

@@ -153,6 +153,35 @@ def test_redelivered_message_does_not_block_itself(app: Queuekit) -> None:
     assert ask(app, [again]) == [again]
 
 
+def test_lost_delivery_does_not_wait_instead_of_a_later_one(app: Queuekit) -> None:
+    """A worker that stood still may ask for what another has received since: that must be delivered in the end."""
+    sent(app, 1)
+    (early,) = sent(app, 1)
+    pass_time(app, LEASE + 1)
+    holder, later = sorted(take(app, 2), key=lambda one: one.id == early.id)
+    assert ask(app, [holder, later]) == [holder]
+
+    assert ask(app, [early]) == []
+
+    free(app, holder)
+    (again,) = take(app)
+    assert (again.id, again.number) == (early.id, 3)
+    assert ask(app, [again]) == [again]
+
+
+def test_slot_goes_to_the_later_of_two_deliveries_in_line() -> None:
+    """Two may wait: one that has been in a part of a long line is not seen by the other."""
+    early, later = Waiter("default", "a", "t1", 1), Waiter("default", "a", "t2", 2)
+    for front, back in (([early], [later]), ([later], [early])):
+        place = SlotState(TWO, 2, front=front, back=back)
+        found = place.advance(until=1.0, most=2)
+        place.leave(early.id, early.claim)  # its lease is found lost
+
+        assert later in found
+        assert [holder.waiter for holder in place.holders.values()] == [later]
+        assert place.waiting == 0
+
+
 def test_late_end_of_a_lost_delivery_frees_nothing(app: Queuekit) -> None:
     """The slot belongs to the delivery that took it over."""
     first, other = sent(app, 2)
