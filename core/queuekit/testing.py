@@ -39,7 +39,7 @@ try:
     pytest.register_assert_rewrite("queuekit_testing")
 
     import queuekit_testing
-    from queuekit_testing import VirtualClock, eventually
+    from queuekit_testing import VirtualClock
     from queuekit_testing.application.calls import SentCall
     from queuekit_testing.application.cases import QueueMixin, QueueTestCase
     from queuekit_testing.application.queue import AppQueue, Tally
@@ -59,12 +59,13 @@ if TYPE_CHECKING:
         PluginConformance,
         RestartConformance,
         SerializerConformance,
+        eventually,
         scaffold,
     )
 else:
 
     def __getattr__(name: str) -> object:
-        """Import a suite, or ``scaffold``, when it is asked for: tests of applications need none."""
+        """Import a suite, ``eventually``, or ``scaffold``, when it is asked for: tests of applications need none."""
         if name == "scaffold":
             return import_module("queuekit_testing.scaffold")
         if name not in __all__:

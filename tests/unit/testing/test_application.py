@@ -384,3 +384,18 @@ def test_gives_application_code_the_time_of_the_test(queue: AppQueue) -> None:
         queue.advance("1h")
 
         assert time.time() == NEW_YEAR + 3600
+
+
+def test_brings_no_suite_to_tests_of_an_application(pytester: pytest.Pytester) -> None:
+    """Each process of a user's tests imports the plugin, so it brings neither the suites nor what they alone need."""
+    script = """
+        import sys
+        import queuekit.testing
+        unwanted = ("queuekit_testing.kit", "hypothesis", "multiprocessing", "ssl")
+        print([name for name in unwanted if name in sys.modules])
+        print(queuekit.testing.eventually, queuekit.testing.BrokerConformance)
+    """
+
+    result = pytester.runpython(pytester.makepyfile(script))
+
+    result.stdout.fnmatch_lines(["[[][]]", "<function eventually *BrokerConformance'>"])

@@ -15,12 +15,12 @@ import pytest
 pytest.register_assert_rewrite("queuekit_testing")
 
 from queuekit.clock import VirtualClock  # noqa: E402 - see above
-from queuekit_testing.kit import eventually  # noqa: E402
 
 if TYPE_CHECKING:
     from queuekit_testing.backends import BackendConformance
     from queuekit_testing.brokers import BrokerConformance
     from queuekit_testing.brokers.restarts import RestartConformance
+    from queuekit_testing.kit import eventually
     from queuekit_testing.plugins import PluginConformance
     from queuekit_testing.serializers import SerializerConformance
 else:
@@ -30,10 +30,11 @@ else:
         "PluginConformance": "queuekit_testing.plugins",
         "RestartConformance": "queuekit_testing.brokers.restarts",
         "SerializerConformance": "queuekit_testing.serializers",
+        "eventually": "queuekit_testing.kit",
     }
 
     def __getattr__(name: str) -> object:
-        """Import a suite when it is asked for: tests of applications need none."""
+        """Import a suite, or a tool of theirs, when it is asked for: tests of applications need none."""
         if name not in _SUITES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(import_module(_SUITES[name]), name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from typing import Any
 
 import pytest
 
-from queuekit_testing.kit import NOT_DECLARED, PROBED, Conformance
+from queuekit_testing.marks import NOT_DECLARED, PROBED
 
 __all__ = ["QUICK", "pytest_collection_modifyitems", "pytest_runtest_makereport"]
 
@@ -31,12 +32,14 @@ _SLOW_TESTS = frozenset(
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run the probes of each suite first, and deselect slow tests if the option asks for that."""
     PROBED.clear()
+    kit = sys.modules.get("queuekit_testing.kit")  # tests of applications need no suite
+    suites: type | tuple[()] = () if kit is None else kit.Conformance
     places: defaultdict[Any, list[int]] = defaultdict(list)
     for place, item in enumerate(items):
         places[getattr(item, "cls", None)].append(place)
     for owner, own in places.items():
         # The tests of one suite change places among themselves; all others stay where they are.
-        if owner is not None and issubclass(owner, Conformance):
+        if owner is not None and issubclass(owner, suites):
             for place, item in zip(own, sorted((items[place] for place in own), key=_is_not_probe), strict=True):
                 items[place] = item
     if config.getoption(QUICK, default=False):

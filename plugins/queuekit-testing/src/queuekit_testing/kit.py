@@ -15,6 +15,17 @@ import pytest
 
 from queuekit.errors import UnavailableError, did_you_mean
 from queuekit_testing.connections import cut
+from queuekit_testing.marks import (
+    ABOUT,
+    ABOVE_LEVEL,
+    AREA,
+    LEVEL,
+    NEWEST_LEVEL,
+    NOT_DECLARED,
+    NOT_PROVED,
+    PROBED,
+    REPORT,
+)
 from queuekit_testing.processes import HANGS
 
 __all__ = [
@@ -35,26 +46,6 @@ __all__ = [
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., object])
 
-NEWEST_LEVEL = 1
-"""The highest ``KIT_LEVEL``. A release that adds tests raises it and marks them with :func:`since`."""
-NOT_DECLARED = "capability not declared: "
-"""Start of the reason for a skip."""
-NOT_PROVED = "not proved here (emulator): "
-"""Start of the reason for an expected failure."""
-ABOVE_LEVEL = "above KIT_LEVEL: "
-"""Start of the reason for a skip that a higher ``KIT_LEVEL`` removes."""
-LEVEL = "queuekit_level"
-"""Report property: the suite's level."""
-AREA = "queuekit_area"
-"""Report property: the module of the suites that defines the test."""
-ABOUT = "queuekit_about"
-"""Report property: what the suite ran against."""
-KEPT = "queuekit_kept"
-"""Report property: a value that came back although ``KEEPS`` does not name it."""
-REPORT = "--queuekit-conformance-report"
-"""Option that adds area and subject to the reports and writes the results to a file."""
-PROBED: dict[tuple[str, str], bool] = {}
-"""Whether all probes of an undeclared capability passed so far, by suite and capability: then its other tests run."""
 _PACKAGE = "queuekit_testing."
 _PROBE_PATIENCE = 2.0
 """Seconds of patience where a failure is expected and does no harm."""

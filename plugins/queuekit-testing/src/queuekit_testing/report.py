@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from queuekit_testing.choice import QUICK
-from queuekit_testing.kit import ABOUT, ABOVE_LEVEL, AREA, LEVEL, NOT_DECLARED, NOT_PROVED, REPORT
+from queuekit_testing.marks import ABOUT, ABOVE_LEVEL, AREA, LEVEL, NOT_DECLARED, NOT_PROVED, REPORT
 from queuekit_testing.summary import name_of, reason_of
 
 __all__ = ["pytest_addoption", "pytest_sessionfinish"]

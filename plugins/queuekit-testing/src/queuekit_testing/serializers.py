@@ -13,7 +13,8 @@ import pytest
 from queuekit.errors import DecodeError, EncodeError
 from queuekit.ids import is_name
 from queuekit.serializer import Serializer, type_name
-from queuekit_testing.kit import KEPT, Conformance, need_hypothesis
+from queuekit_testing.kit import Conformance, need_hypothesis
+from queuekit_testing.marks import KEPT
 from queuekit_testing.values import PLAIN, TYPED, Colour, Figure, Point, anything_plain, anything_typed, is_same
 
 __all__ = ["SerializerConformance"]

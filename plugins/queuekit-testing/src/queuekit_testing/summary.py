@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from queuekit_testing.kit import ABOVE_LEVEL, KEPT, LEVEL, NEWEST_LEVEL, NOT_DECLARED, NOT_PROVED
+from queuekit_testing.marks import ABOVE_LEVEL, KEPT, LEVEL, NEWEST_LEVEL, NOT_DECLARED, NOT_PROVED
 
 __all__ = ["name_of", "pytest_terminal_summary", "reason_of"]
 
