@@ -234,13 +234,17 @@ class Fleet:
         wait_until(lambda: len(self.ledger.counts(word)) >= count, what=f"{count} messages with {word!r}")
 
     def drained(self, timeout: float = PATIENCE, *, queues: Iterable[str] = ("default",)) -> None:
-        """Wait until all messages are done or dead."""
+        """Wait until all messages are done or dead; fail if their number is the same for *timeout* seconds."""
         names = tuple(queues)
-        wait_until(
-            lambda: not self.left(*names),
-            lambda: f"{self.left(*names)} messages are left\n{self.stacks()}{self.logs()}",
-            timeout=timeout,
-        )
+        left = self.left(*names)
+        while left:
+            before = left
+            wait_until(
+                lambda before=before: self.left(*names) != before,
+                lambda: f"{self.left(*names)} messages are left\n{self.stacks()}{self.logs()}",
+                timeout=timeout,
+            )
+            left = self.left(*names)
 
     def logs(self) -> str:
         """Return the end of what all workers have written."""

@@ -9,7 +9,7 @@ from queuekit import Queuekit, Signature, State, Task, TaskCancelled, TaskFailed
 from queuekit.execution import workflow_held
 from queuekit_testing.kit import unique_name
 from support.calls import Calls, calls_on
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, wait_until
 from support.working import burst, make_app, needs, working
 
 RUNS: list[int] = []
@@ -217,6 +217,7 @@ def test_a_follow_up_with_a_free_key_is_sent(calls: Calls) -> None:
     calls.nothing.options(on_success=[unique.options(id=id).si(7)]).send()
 
     with working(calls.app):
+        wait_until(lambda: calls.app.info(id).state is not State.UNKNOWN, "its send")
         assert calls.app.result(id).get(timeout=PATIENCE) == 14
 
 

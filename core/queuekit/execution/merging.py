@@ -120,7 +120,7 @@ class Merger:
         return _change(backend, merge, state, turn.after or KeyState(), now=self._now())
 
     def _as_taken(self, backend: Backend, run: Run, taken: CallContent) -> Run | Outcome:
-        """KeyTurn *run* with what it took from the record of its key before: its body may not say that yet."""
+        """Return *run* with what it took from the record of its key before: its body may not say that yet."""
         if _differs(taken, run.delivery.envelope):
             return self._exchanged(run, taken)
         backend.delete([taken_key(run.message.id)])
