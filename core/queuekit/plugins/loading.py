@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import attrs
@@ -95,24 +96,29 @@ class Plugin:
 
 
 _MODULES = (hookspecs, lifecycle)
-
-
-def manager() -> pluggy.PluginManager:
-    """Return a new manager that knows all hooks."""
-    made = pluggy.PluginManager(hookspecs.PROJECT)
-    for module in _MODULES:
-        made.add_hookspecs(module)
-    return made
-
-
 _HOOKS = {name: hook for module in _MODULES for name, hook in vars(module).items() if name.startswith("queuekit_")}
 HOOKS = frozenset(_HOOKS)
 """Names of all hooks."""
 HISTORIC = frozenset(name for name, hook in _HOOKS.items() if hook.queuekit_spec["historic"])
 """Hooks whose past calls are repeated for plugins that are registered later."""
 
+_SPECS = ModuleType("queuekit_hooks")
+"""All hooks and nothing else: pluggy looks at every name of what it is given."""
+vars(_SPECS).update(_HOOKS)
+
 _scanned: tuple[EntryPoint, ...] | None = None
 _scanning = threading.Lock()
+_dists: dict[int, str] = {}
+"""Distribution of each entry point in ``_scanned``, by its id: asked for the name, each would parse its metadata."""
+_loaded: dict[int, Plugin] = {}
+"""Plugins that have loaded from one of those, likewise; the checks are not repeated for each app of a process."""
+
+
+def manager() -> pluggy.PluginManager:
+    """Return a new manager that knows all hooks."""
+    made = pluggy.PluginManager(hookspecs.PROJECT)
+    made.add_hookspecs(_SPECS)
+    return made
 
 
 def installed() -> tuple[EntryPoint, ...]:
@@ -123,6 +129,7 @@ def installed() -> tuple[EntryPoint, ...]:
             from importlib.metadata import entry_points  # takes 40 ms, too long for ``import queuekit``
 
             _scanned = tuple(entry_points(group=GROUP))
+            _dists.update({id(point): dist_name(point) for point in _scanned})
     return _scanned
 
 
@@ -133,6 +140,9 @@ def canonical(name: str) -> str:
 
 def dist_name(point: EntryPoint) -> str:
     """Return the distribution of an entry point, empty if it is unknown."""
+    known = _dists.get(id(point))
+    if known is not None:
+        return known
     return str(point.dist.name) if point.dist is not None else ""
 
 
@@ -142,15 +152,21 @@ def disabled(point: EntryPoint, *, why: str) -> Plugin:
 
 
 def load_entry_point(point: EntryPoint) -> Plugin:
-    """Import and check one installed plugin; a failure is returned, not raised."""
+    """Import and check one installed plugin, once per process; a failure is returned, not raised."""
+    loaded = _loaded.get(id(point))
+    if loaded is not None:
+        return loaded
     blank = _blank(point)
     start = time.perf_counter()
     try:
         module = point.load()
         blank = attrs.evolve(blank, api=_pair(getattr(module, "queuekit_api", None)))
-        return _checked(module, blank, start=start, packaged=True)
+        loaded = _checked(module, blank, start=start, packaged=True)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - no error of a plugin may affect the others
         return _failed(blank, error, start=start)
+    if id(point) in _dists:
+        _loaded[id(point)] = loaded
+    return loaded
 
 
 def load_object(target: object, *, name: str) -> Plugin:
