@@ -336,7 +336,7 @@ def test_a_commit_that_hangs_keeps_no_other_lease_from_being_extended(
 
     lost = supervisor.extend([one.lease for one in held], lease=LEASE)
 
-    again = supervisor.receive([queue], limit=20, wait=1.5, lease=LEASE)
+    again = supervisor.receive([queue], limit=20, wait=PATIENCE, lease=LEASE)
     session.abort_transaction()
     assert lost == []
     assert [one.id for one in again] == [held[7].id]

@@ -170,9 +170,19 @@ def test_the_demo_comes_out_right(tmp_path: Path, ministack_server: AwsServer) -
     assert "got SIGKILL" in done.stdout
 
 
-@pytest.mark.parametrize("queue", ["default", "jobs.fifo"])
-@pytest.mark.parametrize("stored", [True, False], ids=["results", "no-results"])
-@pytest.mark.parametrize("service", ["ministack_server", "moto_server"])
+@pytest.mark.parametrize(
+    ("service", "stored", "queue"),
+    [
+        pytest.param("ministack_server", True, "default", id="ministack-results-standard"),
+        pytest.param("ministack_server", False, "jobs.fifo", id="ministack-no-results-fifo"),
+        pytest.param("moto_server", True, "jobs.fifo", id="moto-results-fifo"),
+        pytest.param("moto_server", False, "default", id="moto-no-results-standard"),
+        pytest.param("ministack_server", True, "jobs.fifo", id="ministack-results-fifo", marks=pytest.mark.full),
+        pytest.param("ministack_server", False, "default", id="ministack-no-results-standard", marks=pytest.mark.full),
+        pytest.param("moto_server", True, "default", id="moto-results-standard", marks=pytest.mark.full),
+        pytest.param("moto_server", False, "jobs.fifo", id="moto-no-results-fifo", marks=pytest.mark.full),
+    ],
+)
 def test_a_copy_without_its_body_is_dropped_or_says_why(
     request: pytest.FixtureRequest, service: str, queue: str, *, stored: bool
 ) -> None:
