@@ -16,7 +16,7 @@ from support.venvs import KIT, ROOT, Venv, author_environment, build_wheel
 PAGE = ROOT / "docs" / "write-a-broker.md"
 CLOSING = re.compile(r"^queuekit-conformance: \d+ passed, \d+ not applicable", re.MULTILINE)
 COLLECTED = re.compile(r"(\d+) (?:passed|skipped|deselected)")
-QUICK = "TestPlugin or batch or order or priority or counts or body"
+QUICK = "TestPlugin or order or priority"
 """What the everyday run takes of the suites: mostly what waits for no lease to end."""
 TOOLS = shutil.which("ruff") and shutil.which("mypy")
 MOST_LINES = 150

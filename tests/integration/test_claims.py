@@ -12,12 +12,12 @@ from support.other_tasks import app as other_app
 from support.other_tasks import elsewhere
 from support.waiting import wait_until
 
-PROCESSES = 8
+PROCESSES = 5
 
 
 @pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.full), 10])
 def test_no_message_is_claimed_twice_and_nobody_starves(fleet: Fleet, batch: int) -> None:
-    """Eight processes empty a queue: each message has one claimer, and nobody gets nothing while there is something."""
+    """Five processes empty a queue: each message has one claimer, and nobody gets nothing while there is something."""
     sent = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(120 * batch + 600))]
 
     claims = claim_in_processes(fleet.urls["broker"], fleet.folder, processes=PROCESSES, batch=batch)

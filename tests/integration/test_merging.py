@@ -12,7 +12,7 @@ from queuekit_testing.kit import unique_name
 from support import calls
 from support.fleet import Fleet
 from support.merging_tasks import newest
-from support.waiting import PATIENCE, wait_until
+from support.waiting import PATIENCE, UNHURRIED, unhurried, wait_until
 from support.working import make_app, working
 
 
@@ -22,7 +22,8 @@ def rabbitmq(_folder: Path) -> Queuekit:
 
     if importlib.util.find_spec("queuekit_amqp") is None:
         pytest.skip("queuekit-amqp is missing")
-    return make_app(broker=shared_url("auto_delete=300"), backend=f"memory://{unique_name('m')}")
+    url = unhurried(shared_url("auto_delete=300"), "timeout", "connect_timeout")
+    return make_app(broker=url, backend=f"memory://{unique_name('m')}", send_timeout=UNHURRIED)
 
 
 ENGINES: dict[str, Callable[[Path], Queuekit]] = {

@@ -91,6 +91,7 @@ def test_killed_leaders_lose_no_tick(crew: Fleet) -> None:
     done = len(ticks(crew))
 
     reached(crew, done + 8)
+    reached(crew, 1, "first")
     reached(crew, len(ticks(crew, "first")), "pair")
 
     assert_each_once(crew)

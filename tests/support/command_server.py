@@ -13,11 +13,12 @@ import socket
 import struct
 import sys
 from collections.abc import Sequence
-from importlib import import_module
+from importlib import import_module, util
 
 LONGEST = 300
 """Seconds after which a command is ended by SIGALRM."""
 ANSWER = struct.Struct("i")
+_WORK = ("queuekit.app", "queuekit.engines.sqlite", "queuekit.worker.supervisor", "email.parser", "tomllib")
 
 
 def main() -> None:
@@ -39,12 +40,17 @@ def main() -> None:
 
 def _prepare() -> None:
     """Import what commands need; no more than modules, so that nothing of one command is there for another."""
-    from queuekit.cli.program import COMMANDS
+    from importlib.metadata import entry_points
 
-    for name in COMMANDS:
-        import_module(f"queuekit.cli.{name}")
-    for name in ("queuekit.app", "queuekit.engines.sqlite", "importlib.metadata", "queuekit.worker.supervisor"):
+    from queuekit.cli.program import COMMANDS
+    from queuekit.plugins.loading import GROUP
+
+    commands = [f"queuekit.cli.{name}" for name in COMMANDS]
+    plugins = [point.module for point in entry_points(group=GROUP)]
+    for name in (*commands, *_WORK, *plugins):
         import_module(name)
+    if util.find_spec("msgspec") is not None:
+        import_module("msgspec.json")
 
 
 def _become(files: Sequence[int]) -> str:
