@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,8 @@ from queuekit.envelope import Envelope, Lane
 from queuekit_mongo import engine, lanes
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
-from support.waiting import wait_until
+from support.mongod import shared_lone
+from support.waiting import PATIENCE, wait_until
 
 MANY = 1_000
 
@@ -188,6 +190,24 @@ def test_two_workers_move_a_lane_on_once(broker: MongoBroker, connect: Callable[
     assert turns(broker, 20)["late"] in (9, 10, 11)
 
 
+@pytest.mark.parametrize("kind", ["set", "lone"])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_worker_that_waits_gets_what_becomes_due(connect: Callable[..., MongoBroker], kind: str, when: str) -> None:
+    """A delayed message of a lane reaches a worker that has nothing to do, whenever it was sent."""
+    url = f"mongodb://{shared_lone().address}/lanes" if kind == "lone" else None
+    prefix = unique_name("t")
+    worker, sender = connect(url, prefix=prefix), connect(url, prefix=prefix)
+    later = [message("later", "a", delay=0.05)]
+    if when == "before":
+        sender.send(later)
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(worker.receive, ["q"], limit=1, wait=PATIENCE, lease=30)
+        if when == "meanwhile":
+            sender.send(later)
+
+        assert [each.id for each in waiting.result()] == ["later"]
+
+
 class Counting(monitoring.CommandListener):
     """Counts commands, except those that find the server and its time."""
 
@@ -219,16 +239,21 @@ def test_round_trips_are_for_a_batch_and_for_lanes_alone(
         call()
         return counting.names[:]
 
-    broker.send([message("first", "first")])
-    broker.settle([Ack(each) for each in broker.receive(["q"], limit=1, wait=0, lease=30)])
-    plain = [commands(lambda: broker.send([message(f"plain-{one}") for one in range(500)]))]
-    plain += [commands(lambda: drain(broker))]
-    laned = [commands(lambda: broker.send([message(f"laned-{one}", f"lane-{one}") for one in range(500)]))]
-    laned += [commands(lambda: drain(broker))]
+    def take_all() -> None:
+        # Without the upkeep, which depends on the time.
+        taken = broker._claimer.claim("q", limit=600, lease=30)
+        assert len(taken) == 500
+        broker.settle([Ack(each) for each in taken])
+
+    broker.send([message("first", "first", delay=9_999.0)])
+    plain = [commands(lambda: broker.send([message(f"plain-{one}") for one in range(500)])), commands(take_all)]
+    many = [[message(f"laned-{turn}-{one}", f"lane-{one}") for one in range(500)] for turn in range(2)]
+    laned = [commands(lambda: broker.send(many[0])), commands(take_all)]
+    again = commands(lambda: broker.send(many[1]))
     single = commands(lambda: broker.send([message("single", "lane")]))
 
     assert plain[0] == ["insert"]
-    assert laned[0] == ["aggregate", "update", "insert"]
+    assert laned[0] == again == ["aggregate", "update", "insert"]
     assert single == ["aggregate", "findAndModify", "insert"]
     assert laned[1] == plain[1]
 

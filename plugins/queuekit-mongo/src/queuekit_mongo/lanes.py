@@ -195,7 +195,8 @@ class _Times:
         self.tails: dict[str, int] = {}
         heads: dict[str, int] = {}
         lasts = dict.fromkeys(levels, 0)
-        for doc in engine.lanes.aggregate(pipeline):
+        whole_reply = len(lanes) + 2 * len(levels) + 1
+        for doc in engine.lanes.aggregate(pipeline, batchSize=whole_reply):
             if "head" in doc:
                 heads[doc["_id"]] = _start(doc)
             elif "last" in doc:
