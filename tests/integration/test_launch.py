@@ -96,7 +96,7 @@ class Place:
         return (self.folder / "log").read_text(encoding="utf-8")
 
 
-@pytest.fixture(params=["jobs.py", "my-jobs.py"])
+@pytest.fixture(params=["my-jobs.py", pytest.param("jobs.py", marks=pytest.mark.full)])
 def place(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """Return a place with a program, whose name need not be one that can be imported."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "core"))
