@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -104,10 +106,13 @@ def _read(path: Path, *, shown: str) -> Any:
         raise ConfigError(f"cannot read {shown}: {error.strerror}", fix="Name a file that exists, or none") from error
     if path.suffix in {".yaml", ".yml"}:
         return _yaml(data, shown)
-    table = _toml(data, shown)
-    if path.name != "pyproject.toml":
-        return table
-    tool = table.get("tool")
+    return deepcopy(_project(data, shown)) if path.name == "pyproject.toml" else _toml(data, shown)
+
+
+@lru_cache(maxsize=4)
+def _project(data: bytes, shown: str) -> Any:
+    """Return what a project's file says about queuekit; it may be long, and every app of a process reads it."""
+    tool = _toml(data, shown).get("tool")
     return tool.get("queuekit") if isinstance(tool, dict) else None
 
 
