@@ -20,6 +20,7 @@ from django.test import TestCase
 from queuekit.retry import Fixed
 from queuekit.testing import queue_of
 from queuekit_django import app_of
+from support.waiting import wait_until
 
 
 @contextmanager
@@ -94,13 +95,20 @@ def test_no_connection_outlives_its_task(use: Callable[..., None], work: Callabl
 def test_a_lasting_connection_serves_all_tasks_of_its_thread(
     use: Callable[..., None], work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With ``CONN_MAX_AGE`` a thread keeps one, and 100 tasks on four threads open four at most."""
+    """With ``CONN_MAX_AGE`` a thread keeps one, 100 tasks on four threads open four at most, and all end with it."""
     monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", None)
+    opened: list[Any] = []
 
+    def note(connection: Any, **_: Any) -> None:
+        opened.append(connection)
+
+    connection_created.connect(note)
     for _ in range(100):
         tasks.query.enqueue()
     work()
+    connection_created.disconnect(note)
 
+    wait_until(lambda: all(one.connection is None for one in opened), "the threads of the worker end")
     assert len(tasks.SEEN) == 100
     assert len({used for _, used in tasks.SEEN}) <= len({thread for thread, _ in tasks.SEEN}) <= 4
 

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import contextvars
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
 from django.db import close_old_connections, connections, reset_queries
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
 from django.tasks.signals import task_finished, task_started
 from django.utils import timezone
@@ -80,6 +82,7 @@ class InDjango(Middleware):
                 raise
         finally:
             close_old_connections()
+            _close_with_thread()
 
     async def around_async_run(self, context: Context) -> AsyncIterator[None]:
         """Run around the body of a coroutine function, whose queries have a thread of their own, as in a request."""
@@ -224,6 +227,30 @@ def _loop() -> asyncio.AbstractEventLoop | None:
     with contextlib.suppress(RuntimeError):
         return asyncio.get_running_loop()
     return None
+
+
+class _Kept:
+    """The connections that a thread keeps for its next task. It belongs to the thread, and closes them with it."""
+
+    def __init__(self, connections: list[BaseDatabaseWrapper]) -> None:
+        self.connections = connections
+
+    def __del__(self) -> None:
+        for connection in self.connections:
+            with contextlib.suppress(Exception):
+                connection.close()
+
+
+_of_thread = threading.local()
+
+
+def _close_with_thread() -> None:
+    """Let the connections that this thread keeps, by ``CONN_MAX_AGE``, be closed when it ends, as a worker stops."""
+    if threading.current_thread() is threading.main_thread() or hasattr(_of_thread, "kept"):
+        return
+    kept = [one for one in connections.all(initialized_only=True) if one.connection is not None]
+    if kept:
+        _of_thread.kept = _Kept(kept)
 
 
 def _begin() -> None:
