@@ -106,7 +106,7 @@ DECORATORS = [
 def test_shows_and_compares_as_attrs_would(theirs: Callable[..., Any], ours: Callable[..., Any]) -> None:
     """The shared methods take each field as the class says, and know only their own class."""
     expected, made = _coin(theirs), _coin(ours)
-    others = [{}, {"cents": 2}, {"owner": "me"}, {"marks": ["a"]}, {"key": "other"}]
+    others: list[dict[str, Any]] = [{}, {"cents": 2}, {"owner": "me"}, {"marks": ["a"]}, {"key": "other"}]
 
     assert repr(made("tin", marks="ab")) == repr(expected("tin", marks="ab"))
     assert [made("tin") == made("tin", **other) for other in others] == [True, False, True, False, False]
