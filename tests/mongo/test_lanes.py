@@ -10,8 +10,9 @@ import pytest
 from bson.timestamp import Timestamp
 from pymongo import MongoClient, monitoring
 
+from queuekit.backend import Record
 from queuekit.broker import Ack, CommitItem, Place, Release
-from queuekit.envelope import Envelope, Lane
+from queuekit.envelope import Envelope, Lane, Unique
 from queuekit_mongo import engine, lanes
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
@@ -94,6 +95,23 @@ def test_sender_that_dies_before_it_inserts_does_no_harm(broker: MongoBroker) ->
     broker.send([message("a-3", "a"), message("b-0", "b")])
 
     assert drain(broker) == ["a-0", "b-0", "a-1", "a-2", "a-3"]
+
+
+@pytest.mark.parametrize("way", ["id", "key", "commit"])
+def test_refused_message_takes_no_turn(broker: MongoBroker, way: str) -> None:
+    """A lane that repeats what waits, as a debounced call does, does not fall behind the others."""
+    unique = None if way == "id" else Unique(key=broker._engine.options.prefix)
+    broker.send([message(f"long-{number}", "long") for number in range(60)])
+    broker.send([message("a-0", "a", unique=unique)])
+    for number in range(20):
+        again = message("a-0" if way == "id" else f"again-{number}", "a", unique=unique)
+        if way == "commit":
+            broker.commit([CommitItem(sends=(again,), records=(Record(key=f"{again.queue}:{number}", body=b"r"),))])
+        else:
+            assert broker.send([again, message("a-0", "a")]) == ["a-0", "a-0"]
+    broker.send([message("a-1", "a"), message("a-2", "a")])
+
+    assert turns(broker, 8)["a"] == 3
 
 
 def test_message_that_comes_back_late_sets_nothing_back(broker: MongoBroker) -> None:

@@ -139,16 +139,21 @@ def _free_keys(engine: Engine, items: Sequence[CommitItem]) -> None:
 def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
     careful = False
     touches_leases = any(item.settlement is not None for item in items)
-    tags = lanes.enter_sent(engine, _sends_of(items), engine.time.earliest())
+    sends = _sends_of(items)
+    tags = lanes.enter_sent(engine, sends, engine.time.earliest())
     for left in range(_TRIES, -1, -1):
         try:
             body = partial(_carry_out, engine, items, tags, careful=careful)
-            return engine.in_transaction(body, touches_leases=touches_leases)
+            done = engine.in_transaction(body, touches_leases=touches_leases)
         except (BulkWriteError, DuplicateKeyError):
             # A message is known, or a key is held: now read before writing.
             if not left:
                 raise
             careful = True
+        else:
+            if careful:
+                lanes.give_back(engine, sends, tags)
+            return done
     raise AssertionError("unreachable")
 
 

@@ -6,7 +6,8 @@ finds it, until the upkeep gives it a tag. One that comes back after a claim get
 others of its priority.
 
 The last tag of each lane is a document of the collection ``lanes``. It is written before the messages are, in one call
-for all lanes of a batch. A sender that dies in between leaves a gap in the order, and nothing else. The time of all
+for all lanes of a batch. A sender that dies in between leaves a gap in the order, and nothing else. Messages that are
+refused give their turns back, or a lane that repeats itself would fall behind the others. The time of all
 lanes is read off the first tagged message; if none is ready, it is the last tag of any lane. The upkeep removes lanes
 whose last tags it has passed.
 
@@ -41,7 +42,7 @@ from queuekit_mongo.layout import (
     whole,
 )
 
-__all__ = ["Tags", "enter_again", "enter_sent", "promote", "sweep"]
+__all__ = ["Tags", "enter_again", "enter_sent", "give_back", "promote", "sweep"]
 
 QUIET = 60.0
 """Seconds after the last change of a lane before it may be removed, longer than its messages take to be inserted."""
@@ -80,6 +81,36 @@ def enter_again(engine: Engine, docs: Sequence[Doc]) -> Tags:
     """Return the tags of stored messages that become ready, in order; malformed ones get none."""
     some = [(doc["_id"], one) for doc in docs if (one := _entrant(doc)) is not None]
     return _enter(engine, [id for id, _ in some], [one for _, one in some])
+
+
+def give_back(engine: Engine, envelopes: Sequence[Envelope], tags: Tags) -> None:
+    """Move lanes back to the last of *envelopes* that are stored with their *tags*; others were refused.
+
+    A lane that others have entered since stays: its messages would not be in the order in which they were sent.
+    """
+    if not tags:
+        return
+    found = engine.messages.find({"_id": {"$in": list(tags)}}, {"due": True})
+    stored = {doc["_id"] for doc in found if doc.get("due") == tags[doc["_id"]]}
+    ends: dict[str, int] = {}
+    kept: dict[str, int] = {}
+    steps: defaultdict[str, int] = defaultdict(int)
+    for one in envelopes:
+        id = message_id(one.queue, one.id)
+        if one.lane is None or id not in tags:
+            continue
+        name = _Entrant(_level(one.queue, one.priority), one.lane).name
+        ends[name] = end = _number(tags[id])
+        steps[name] += one.lane.step
+        if id in stored:
+            kept[name] = end
+    moves = [
+        UpdateOne({"_id": name, "tail": end}, {"$set": {"tail": Int64(kept.get(name, end - steps[name]))}})
+        for name, end in ends.items()
+        if kept.get(name) != end
+    ]
+    if moves:
+        engine.lanes.bulk_write(moves, ordered=False)
 
 
 def promote(engine: Engine, ids: Sequence[Any]) -> int:
@@ -236,7 +267,11 @@ def _start(head: Doc) -> int:
     tag: Timestamp = head["head"]
     weight = head.get("weight")
     step = Lane("", weight).step if isinstance(weight, int | float) and 0 < weight < TURN else TURN
-    return max(0, _bounded(tag.time << 32 | tag.inc) - min(TURN, step))
+    return max(0, _bounded(_number(tag)) - min(TURN, step))
+
+
+def _number(tag: Timestamp) -> int:
+    return tag.time << 32 | tag.inc
 
 
 def _bounded(tag: object) -> int:

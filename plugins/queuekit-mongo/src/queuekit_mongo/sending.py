@@ -34,6 +34,8 @@ def send_all(engine: Engine, envelopes: Sequence[Envelope], now: float) -> list[
     refused = _insert(engine, docs)
     for index, holder in _find_holders(engine, envelopes, refused, now).items():
         holders[index] = holder or _resolve(engine, envelopes[index], now, tags)
+    if refused:
+        lanes.give_back(engine, envelopes, tags)
     return holders
 
 
