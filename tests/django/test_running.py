@@ -113,6 +113,37 @@ def test_a_lasting_connection_serves_all_tasks_of_its_thread(
     assert len({used for _, used in tasks.SEEN}) <= len({thread for thread, _ in tasks.SEEN}) <= 4
 
 
+def test_all_that_a_thread_keeps_ends_with_it(
+    use: Callable[..., None], work: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also a second database that a later task opens, and what a receiver of a signal has asked."""
+    for alias in ("default", "archive"):
+        monkeypatch.setitem(connections.settings, alias, {**connections.settings["default"], "CONN_MAX_AGE": None})
+    opened: list[Any] = []
+
+    def note(connection: Any, **_: Any) -> None:
+        opened.append(connection)
+
+    def ask(task_result: Any, **_: Any) -> None:
+        with connections["archive"].cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    use(worker={"queues": "default", "concurrency": 1})
+    for signal, receiver in ((connection_created, note), (task_finished, ask)):
+        signal.connect(receiver)
+    try:
+        tasks.query.enqueue()
+        tasks.query.enqueue()
+        tasks.double.enqueue(2)
+        work()
+    finally:
+        for signal, receiver in ((connection_created, note), (task_finished, ask)):
+            signal.disconnect(receiver)
+
+    assert {one.alias for one in opened} == {"default", "archive"}
+    wait_until(lambda: all(one.connection is None for one in opened), "the threads of the worker end")
+
+
 def test_a_workflow_passes_what_is_not_json(use: Callable[..., None]) -> None:
     """Django's results show the failure of a call as text, and the task gets it as it is."""
     call = tasks.fail.registered.s().options(on_error=[tasks.note.registered.s(3)])

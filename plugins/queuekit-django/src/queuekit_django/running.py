@@ -81,8 +81,7 @@ class InDjango(Middleware):
                 self._failed(context, result, error, begun)
                 raise
         finally:
-            close_old_connections()
-            _close_with_thread()
+            _end()
 
     async def around_async_run(self, context: Context) -> AsyncIterator[None]:
         """Run around the body of a coroutine function, whose queries have a thread of their own, as in a request."""
@@ -125,7 +124,7 @@ class InDjango(Middleware):
             else:
                 self._finish_handling(result, error)
         finally:
-            close_old_connections()
+            _end()
 
     def _finish_handling(self, result: TaskResult, error: BaseException) -> None:
         try:
@@ -140,12 +139,12 @@ class InDjango(Middleware):
         return QueuekitBackend
 
     def _start_apart(self, context: Context) -> TaskResult | None:
-        """Do what :meth:`_start` does, in a thread that keeps no connection."""
+        """Do what :meth:`_start` does, in a thread of its own."""
         _begin()
         try:
             return self._start(context)
         finally:
-            close_old_connections()
+            _end()
 
     def _start(self, context: Context) -> TaskResult | None:
         """Return the result of the run that begins, which is now the current one, and send ``task_started``.
@@ -232,8 +231,8 @@ def _loop() -> asyncio.AbstractEventLoop | None:
 class _Kept:
     """The connections that a thread keeps for its next task. It belongs to the thread, and closes them with it."""
 
-    def __init__(self, connections: list[BaseDatabaseWrapper]) -> None:
-        self.connections = connections
+    def __init__(self) -> None:
+        self.connections: list[BaseDatabaseWrapper] = []
 
     def __del__(self) -> None:
         for connection in self.connections:
@@ -244,16 +243,18 @@ class _Kept:
 _of_thread = threading.local()
 
 
-def _close_with_thread() -> None:
-    """Let the connections that this thread keeps, by ``CONN_MAX_AGE``, be closed when it ends, as a worker stops."""
-    if threading.current_thread() is threading.main_thread() or hasattr(_of_thread, "kept"):
-        return
-    kept = [one for one in connections.all(initialized_only=True) if one.connection is not None]
-    if kept:
-        _of_thread.kept = _Kept(kept)
-
-
 def _begin() -> None:
     """Prepare the connections of this thread, as at the start of a request."""
     reset_queries()
     close_old_connections()
+
+
+def _end() -> None:
+    """Close what is too old, as at the end of a request; what this thread keeps is closed when it ends."""
+    close_old_connections()
+    kept = [one for one in connections.all(initialized_only=True) if one.connection is not None]
+    if threading.current_thread() is threading.main_thread() or not (kept or hasattr(_of_thread, "kept")):
+        return
+    if not hasattr(_of_thread, "kept"):
+        _of_thread.kept = _Kept()
+    _of_thread.kept.connections = kept
