@@ -70,7 +70,7 @@ class Database:
         self._private = options.private
         self.on_set_aside: Callable[[str, str, str], None] | None = None
         """Called with queue, id and reason of each message that is set aside."""
-        self.time = FileTime(clock, begin=lambda: self.read("SELECT 1"))
+        self.time = FileTime(clock, begin=self._begin)
         self.random = random
         self.patience = options.busy_timeout
         self._sync = options.sync
@@ -228,6 +228,13 @@ class Database:
         if not is_busy(error):
             handle.close()
         return fault(error, self.path, patience=self.patience)
+
+    def _begin(self) -> None:
+        """Open the file, which sets the time; a thread that is at work in it goes on with the time as it was."""
+        if self.handle().lock.locked():
+            self.time.recall()
+        else:
+            self.read("SELECT 1")
 
     def _read_empty(self, sql: str, parameters: Parameters) -> list[Row]:
         """Return the rows of a SELECT on an empty file, created in memory for this call only."""

@@ -61,7 +61,7 @@ class FileTime:
 
     Args:
         clock: The machine's clock; a test's clock must have monotonic seconds that all users of the file share.
-        begin: Called if the time is read before it is set; it calls :meth:`follow`.
+        begin: Called if the time is read before it is set; it calls :meth:`follow` or :meth:`recall`.
     """
 
     def __init__(self, clock: Clock, begin: Callable[[], object] | None = None) -> None:
@@ -69,6 +69,7 @@ class FileTime:
         self._now = self._boot.now
         self._begin = begin
         self._offset: float | None = None
+        self._before: float | None = None
         self._saved = float("-inf")
 
     def now(self) -> float:
@@ -103,7 +104,12 @@ class FileTime:
     def forget(self) -> None:
         """Read the anchor again before the next use, since the file was closed."""
         if self._begin is not None:
+            self._before = self._before if self._offset is None else self._offset
             self._offset = None
+
+    def recall(self) -> None:
+        """Use the anchor from before :meth:`forget` until the file is opened again."""
+        self._offset = self._before
 
     def follow(self, anchor: Anchor) -> None:
         """Use *anchor* from now on."""

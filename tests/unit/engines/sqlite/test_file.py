@@ -541,6 +541,29 @@ def test_works_again_after_closing(broker: SqliteBroker) -> None:
     assert broker.counts(["q"])["q"].ready == 2
 
 
+def test_closing_does_not_stop_what_is_at_work(path: Path) -> None:
+    """A thread in a transaction, which needs the time, does not wait for itself, and neither do all others after it."""
+    database = Database(str(path), options=SqliteOptions(), clock=SystemClock(), random=Random(7))
+    times = [database.time.now()]
+    closes = threading.Thread(target=database.close, daemon=True)
+
+    def work() -> None:
+        with database.transaction():
+            times.append(database.time.now())
+            closes.start()
+            eventually(lambda: database.time._offset is None, timeout=PATIENCE)
+            times.append(database.time.now())
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    worker.join(PATIENCE)
+    closes.join(PATIENCE)
+
+    assert not worker.is_alive()
+    assert len(times) == 3
+    assert times == sorted(times)
+
+
 def test_a_fork_inherits_no_connection(broker: SqliteBroker, path: Path) -> None:
     """The child opens connections of its own, and the parent's go on working."""
     broker.send([message("before")])
