@@ -172,12 +172,13 @@ class SlotState:
     def wait(self, waiter: Waiter) -> None:
         """Let *waiter* wait behind the others, in the place of an earlier delivery if that waits nearby.
 
-        A worker that stood still may ask for a delivery that it has lost, so the later one of a message stays.
+        A worker that stood still may ask for a delivery that it has lost, so the later one of a message stays; where an
+        engine has counted both alike, that is the one that asks now.
         """
         for some in (self.front, self.back):
             for index, one in enumerate(some):
                 if one.id == waiter.id:
-                    some[index] = max(one, waiter, key=_claim_of)
+                    some[index] = max(waiter, one, key=_claim_of)
                     return
         self.back.append(waiter)
 

@@ -169,6 +169,17 @@ def test_lost_delivery_does_not_wait_instead_of_a_later_one(app: Queuekit) -> No
     assert ask(app, [again]) == [again]
 
 
+def test_delivery_that_is_counted_alike_waits_instead_of_the_one_before() -> None:
+    """An engine that counts deliveries anew, as after a failover, must not leave the lease of a lost one in line."""
+    lost, now = Waiter("default", "a", "t1", 1), Waiter("default", "a", "t2", 1)
+    for front, back in (([lost], []), ([], [lost])):
+        place = SlotState(TWO, 2, front=front, back=back)
+
+        place.wait(now)
+
+        assert [*place.front, *place.back] == [now]
+
+
 def test_slot_goes_to_the_later_of_two_deliveries_in_line() -> None:
     """Two may wait: one that has been in a part of a long line is not seen by the other."""
     early, later = Waiter("default", "a", "t1", 1), Waiter("default", "a", "t2", 2)
