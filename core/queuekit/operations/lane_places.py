@@ -40,14 +40,20 @@ def find_place(broker: Broker, stored: Stored | None) -> LanePlace | None:
         return None
     if not able.lanes or not able.inspect:
         return None
-    envelope, own, others = stored.envelope, 0, 0
+    envelope, lane, own, others = stored.envelope, _lane_of(stored), 0, 0
     page = broker.peek(envelope.queue, place=Place.READY, limit=LOOKED_AT)
     for one in page.items:
         if one.envelope.id == envelope.id:
             return LanePlace(own=own, others=others)
-        if one.envelope.priority == envelope.priority and one.envelope.lane == envelope.lane:
+        if _lane_of(one) == lane:
             own += 1
         else:
             others += 1
     # Without more messages, it has been taken meanwhile.
     return LanePlace(own=own, others=others, whole=False) if page.cursor is not None else None
+
+
+def _lane_of(stored: Stored) -> tuple[int, str | None]:
+    """Return what names the lane of a message. Its weight, which another release may set, does not."""
+    envelope = stored.envelope
+    return envelope.priority, None if envelope.lane is None else envelope.lane.key

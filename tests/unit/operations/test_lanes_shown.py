@@ -48,6 +48,13 @@ def test_why_says_what_comes_before(app: Queuekit, id: str, place: str) -> None:
     assert f"it waits for its turn {place}: " in why(app, id)
 
 
+def test_lane_is_the_same_at_another_weight(app: Queuekit) -> None:
+    """As after a release that changes weights, or a call with a lane of its own."""
+    app.send(Signature("report", ("c",), id="c-1"))
+
+    assert "in the lane 'c', 1 of its lane and " in why(app, "c-1")
+
+
 def test_why_looks_at_the_head_alone(app: Queuekit) -> None:
     """The place of a message that is far back is told at the cost of a page."""
     app.send_many([Signature("report", ("a",)) for _ in range(LOOKED_AT)])
