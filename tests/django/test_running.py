@@ -16,6 +16,7 @@ from django.db.backends.signals import connection_created
 from django.tasks import TaskResultStatus
 from django.tasks.signals import task_enqueued, task_finished, task_started
 from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
 
 from queuekit.retry import Fixed
 from queuekit.testing import queue_of
@@ -172,6 +173,18 @@ def test_a_test_case_holds_nothing_back(use: Callable[..., None], held: None) ->
         assert queue.run().done == 2
 
     assert tasks.SEEN == ["committed"]
+
+
+def test_a_transaction_around_a_task_goes_on(use: Callable[..., None], held: None) -> None:
+    """A task leaves the connection of a ``TestCase``, or of a caller whose calls run at once, as it was."""
+    with CaptureQueriesContext(connections["default"]) as asked, queue_of(app_of()) as queue:
+        tasks.query.enqueue()
+        tasks.query.enqueue()
+
+        assert queue.run().done == 2
+
+    assert not connections["default"].needs_rollback
+    assert [one["sql"] for one in asked.captured_queries] == ["SELECT 1"] * 2
 
 
 def test_what_a_commit_sets_off_fails_as_in_production(use: Callable[..., None], held: None) -> None:

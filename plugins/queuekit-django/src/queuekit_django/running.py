@@ -7,12 +7,12 @@ import contextlib
 import contextvars
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext, sync_to_async
-from django.db import close_old_connections, connections, reset_queries
+from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.tasks.base import Task, TaskContext, TaskError, TaskResult, TaskResultStatus
 from django.tasks.signals import task_finished, task_started
@@ -69,8 +69,7 @@ class InDjango(Middleware):
 
     def around_run(self, context: Context) -> Iterator[None]:
         """Run around a plain body."""
-        _begin()
-        try:
+        with _own_connections():
             result = self._start(context)
             begun = time()
             try:
@@ -80,8 +79,6 @@ class InDjango(Middleware):
             except BaseException as error:
                 self._failed(context, result, error, begun)
                 raise
-        finally:
-            _end()
 
     async def around_async_run(self, context: Context) -> AsyncIterator[None]:
         """Run around the body of a coroutine function, whose queries have a thread of their own, as in a request."""
@@ -118,13 +115,11 @@ class InDjango(Middleware):
 
     def _finish(self, result: TaskResult, error: BaseException | None) -> None:
         """Send the signal; receivers find *error* as the exception that is being handled."""
-        try:
+        with _own_connections():
             if error is None:
                 task_finished.send(sender=self._sender, task_result=result)
             else:
                 self._finish_handling(result, error)
-        finally:
-            _end()
 
     def _finish_handling(self, result: TaskResult, error: BaseException) -> None:
         try:
@@ -140,11 +135,8 @@ class InDjango(Middleware):
 
     def _start_apart(self, context: Context) -> TaskResult | None:
         """Do what :meth:`_start` does, in a thread of its own."""
-        _begin()
-        try:
+        with _own_connections():
             return self._start(context)
-        finally:
-            _end()
 
     def _start(self, context: Context) -> TaskResult | None:
         """Return the result of the run that begins, which is now the current one, and send ``task_started``.
@@ -243,18 +235,28 @@ class _Kept:
 _of_thread = threading.local()
 
 
-def _begin() -> None:
-    """Prepare the connections of this thread, as at the start of a request."""
-    reset_queries()
-    close_old_connections()
+@contextlib.contextmanager
+def _own_connections() -> Iterator[None]:
+    """Close the connections of this thread that are too old or broken, before and after, as around a request.
+
+    One in a transaction that has begun before, of a test case or of a caller whose calls run at once, is left to that.
+    """
+    held = [one for one in connections.all(initialized_only=True) if one.in_atomic_block]
+    _close_old(held)
+    try:
+        yield
+    finally:
+        kept = [one for one in _close_old(held) if one.connection is not None]
+        if threading.current_thread() is not threading.main_thread() and (kept or hasattr(_of_thread, "kept")):
+            if not hasattr(_of_thread, "kept"):
+                _of_thread.kept = _Kept()
+            _of_thread.kept.connections = kept
 
 
-def _end() -> None:
-    """Close what is too old, as at the end of a request; what this thread keeps is closed when it ends."""
-    close_old_connections()
-    kept = [one for one in connections.all(initialized_only=True) if one.connection is not None]
-    if threading.current_thread() is threading.main_thread() or not (kept or hasattr(_of_thread, "kept")):
-        return
-    if not hasattr(_of_thread, "kept"):
-        _of_thread.kept = _Kept()
-    _of_thread.kept.connections = kept
+def _close_old(held: Sequence[BaseDatabaseWrapper]) -> list[BaseDatabaseWrapper]:
+    """Prepare all connections but those that are *held* for the next task, and return them."""
+    others = [one for one in connections.all(initialized_only=True) if one not in held]
+    for one in others:
+        one.queries_log.clear()
+        one.close_if_unusable_or_obsolete()
+    return others
