@@ -15,7 +15,7 @@ __all__ = ["main"]
 
 _WITH_VALUE = frozenset({"-A", "--app", "--config", "--set"})
 """Options before the command that take the next argument."""
-_SERVICES = frozenset({"worker", "scheduler"})
+_SERVICES = frozenset({"worker", "scheduler", "dev"})
 """Commands that run until told to stop."""
 
 

@@ -34,6 +34,15 @@ def test_a_service_that_is_stopped_early_has_ended_in_peace(tmp_path: Path, argu
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+def test_what_runs_services_for_a_developer_ends_in_peace_as_well(tmp_path: Path) -> None:
+    """SIGTERM while queuekit itself is imported, before ``queuekit dev`` has started a program."""
+    (tmp_path / "click.py").write_text(ENDS_ITSELF.format(number=int(signal.SIGTERM)), encoding="utf-8")
+
+    done = run(tmp_path, "dev")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_command_that_sends_does_not_pretend(tmp_path: Path) -> None:
     """Only services end in peace: a send that SIGTERM ends has not sent."""
     (tmp_path / "tasks.py").write_text(ENDS_ITSELF.format(number=int(signal.SIGTERM)), encoding="utf-8")
