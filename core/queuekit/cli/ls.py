@@ -57,7 +57,7 @@ def command(
         header = (*HEADER[:2], "LANE", *HEADER[2:]) if in_lanes else HEADER
         rows = [_row(listed, now, in_lanes=in_lanes) for listed in listing.messages]
         click.echo(columns(header, rows, right=("ATTEMPT", "SENT")))
-    _print_hints(session, listing, [queue, *wanted.text.split()], state=state, limit=limit)
+    _print_hints(session, listing, [queue, *wanted.terms], state=state, limit=limit)
 
 
 def _print_hints(session: Session, listing: Listing, words: Sequence[str], *, state: str, limit: int) -> None:

@@ -38,8 +38,13 @@ class Filter:
     """Terms that must all match."""
 
     tests: tuple[Test, ...] = ()
-    text: str = ""
+    terms: tuple[str, ...] = ()
     """The terms as they were written."""
+
+    @property
+    def text(self) -> str:
+        """The terms in one line."""
+        return " ".join(self.terms)
 
     def __bool__(self) -> bool:
         """Whether there are terms."""
@@ -64,7 +69,7 @@ def parse_filter(terms: Sequence[str]) -> Filter:
     Raises:
         ValueError: A term is not of this form.
     """
-    return Filter(tuple(_test(term) for term in terms), " ".join(terms))
+    return Filter(tuple(_test(term) for term in terms), tuple(terms))
 
 
 def is_filter(text: str) -> bool:

@@ -82,7 +82,7 @@ def report(tenant): ...
 
 
 def test_send_into_a_lane_and_list_it(tmp_path: Path) -> None:
-    """``send --lane`` sets the lane of a call, and ``ls`` prints it, also as JSON."""
+    """``send --lane`` sets the lane of a call, and ``ls`` prints it, also as JSON and in the next command."""
     (tmp_path / "shop.py").write_text(APP)
     told = ("--app", "shop:app")
 
@@ -90,10 +90,14 @@ def test_send_into_a_lane_and_list_it(tmp_path: Path) -> None:
     plain = queuekit(*told, "ls", "default", folder=tmp_path).stdout
     sent = queuekit(*told, "send", "report", "7", "--lane", "acme", folder=tmp_path)
     listed = queuekit(*told, "ls", "default", folder=tmp_path).stdout.splitlines()
+    queuekit(*told, "send", "report", "7", "--lane", "two words", folder=tmp_path)
+    queuekit(*told, "send", "report", "7", "--lane", "two words", folder=tmp_path)
+    first = queuekit(*told, "ls", "default", "lane:two words", "--limit", "1", folder=tmp_path)
     as_json = json.loads(queuekit(*told, "ls", "default", "lane:acme", "--json", folder=tmp_path).stdout)
 
     assert sent.returncode == 0, sent.stderr
     assert "LANE" not in plain
     assert listed[0].split()[:4] == ["ID", "TASK", "LANE", "ATTEMPT"]
     assert [line.split()[2] for line in listed[1:3]] == ["-", "acme"]
+    assert "ls default 'lane:two words' --state" in first.stderr
     assert [one["lane"] for one in as_json["messages"]] == ["acme"]
