@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import threading
 import time
@@ -187,37 +186,17 @@ def _client_certificate(tls: TLSOptions) -> str | tuple[str, str] | None:
     return certificate if tls.key_file is None else (certificate, str(tls.key_file.expanduser()))
 
 
-_hooks: list[tuple[list[Any], Any]] = []
-"""Handlers that botocore registers for each session, and the hooks that came of them."""
 _loaders: list[Any] = []
 
 
 def _session() -> Any:
     """Return a new session that shares the loaded descriptions of services, which are megabytes of JSON."""
-    session = _with_hooks()
+    import botocore.session
+
+    session = botocore.session.get_session()
     if session.get_config_variable("data_path") is None:
         _loaders[:] = _loaders[:1] or [session.get_component("data_loader")]
         session.register_component("data_loader", _loaders[0])
-    return session
-
-
-def _with_hooks() -> Any:
-    """Return a new session that copies the event hooks of an earlier one, as long as botocore would register the same.
-
-    It takes as long to register them as to make four requests. A library that imitates AWS or traces its calls may add
-    handlers at any time, or code that runs for each new session, whose handlers a copy would have twice.
-    """
-    import botocore.session
-    from botocore.handlers import BUILTIN_HANDLERS
-    from botocore.hooks import HierarchicalEmitter
-
-    if botocore._INITIALIZERS:  # noqa: SLF001 - botocore has no public API for it
-        return botocore.session.Session()
-    if _hooks and _hooks[0][0] == BUILTIN_HANDLERS:
-        return botocore.session.Session(event_hooks=copy.copy(_hooks[0][1]), include_builtin_handlers=False)
-    emitter = HierarchicalEmitter()
-    session = botocore.session.Session(event_hooks=emitter)
-    _hooks[:] = [(list(BUILTIN_HANDLERS), copy.copy(emitter))]
     return session
 
 
