@@ -29,7 +29,7 @@ def test_process_that_cannot_start_is_given_up(fleet: Fleet) -> None:
     source += "if 'queuekit.worker.child' in ' '.join(sys.orig_argv): raise RuntimeError('not here')\n"
     (fleet.folder / "only_above.py").write_text(source)
 
-    group = fleet.start(app="only_above:app", folder=fleet.folder)
+    group = fleet.start(app="only_above:app", folder=fleet.folder, fresh=True)
 
     assert group.wait() == 1
     log = group.read_log()

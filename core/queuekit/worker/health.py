@@ -68,7 +68,7 @@ class Health:
         self.failed = False
         """Whether the worker stopped because of a fault."""
         self.watch = Watch(
-            run_table, parts=parts, checks=[self._look_at_loop, *more], on_beat=self._report_pulse, on_fault=self._fail
+            run_table, parts=parts, checks=[self._look_at_loop, *more], on_beat=self._report_pulse, on_fault=self.fail
         )
 
     def _report_pulse(self) -> None:
@@ -85,8 +85,8 @@ class Health:
         if self._usage is not None:
             self._run_table.use(self._usage())
 
-    def _fail(self, reason: str) -> None:
-        """End a worker that has lost a thread.
+    def fail(self, reason: str) -> None:
+        """End a worker that cannot go on, as it has lost a thread, or its file descriptors.
 
         Runs that have started may be the cause, even if they have ended: mark them, or they might repeat it forever.
         """

@@ -433,6 +433,13 @@ class Worker:
         with self._changed:
             self._changed.notify_all()
 
+    def has_lost_files(self) -> bool:
+        """End this worker if a task has closed its file descriptors, and return whether that is so."""
+        reason = self._witness.check()
+        if reason:
+            self._health.fail(reason)
+        return bool(reason)
+
     def recycle(self, reason: str) -> None:
         """Take no more messages, hand back those that wait, and stop when what runs has ended; returns at once."""
         if not self.draining:
