@@ -30,6 +30,7 @@ Figures = dict[str, dict[str, list[float]]]
 """Row -> peer -> one figure for each sample."""
 ENTRIES = {
     "queuekit": Entry("with_queuekit", servers.redis, 4_000, 20_000),
+    "queuekit-fast": Entry("with_queuekit_fast", servers.redis, 4_000, 20_000),
     "celery": Entry("with_celery", servers.redis, 1_000, 1_500, 100),
     "dramatiq": Entry("with_dramatiq", servers.redis, 2_000, 4_000),
     "rq": Entry("with_rq", servers.redis, 500, 500),

@@ -19,6 +19,7 @@ TABLE = re.compile(r"(?<=<!-- benchmarks -->\n).*?(?=<!-- end of benchmarks -->)
 """What is generated in the README."""
 NAMES = {
     "queuekit": "queuekit",
+    "queuekit-fast": "queuekit[fast]",
     "celery": "Celery",
     "dramatiq": "Dramatiq",
     "rq": "RQ",
@@ -29,6 +30,8 @@ NAMES = {
 }
 FILES = ("queuekit-sqlite", "huey-sqlite")
 SERVERS = tuple(name for name in NAMES if name not in FILES)
+PLAIN = tuple(name for name in SERVERS if name != "queuekit-fast")
+"""What the README compares: queuekit as it is without extras."""
 
 
 @attrs.frozen
@@ -133,8 +136,8 @@ def _table(results: dict[str, Any], peers: Sequence[str], cells: Cells) -> str:
 
 
 def _short(results: dict[str, Any]) -> str:
-    rows = [["", *(NAMES[peer] for peer in SERVERS)], ["---", *["---:"] * len(SERVERS)]]
-    rows += [[f"{row.short} ({row.unit})", *_median(results, row, SERVERS)] for row in ROWS if row.short]
+    rows = [["", *(NAMES[peer] for peer in PLAIN)], ["---", *["---:"] * len(PLAIN)]]
+    rows += [[f"{row.short} ({row.unit})", *_median(results, row, PLAIN)] for row in ROWS if row.short]
     return _lines(rows)
 
 
@@ -145,7 +148,7 @@ def _lines(rows: Iterable[Sequence[str]]) -> str:
 def _lost(results: dict[str, Any]) -> str:
     """Return each row in which another queue on a server, or on a file, has the better figure."""
     lines = []
-    for peers in (SERVERS, FILES):
+    for peers in (PLAIN, FILES):
         for row in ROWS:
             medians = _medians(results, row, peers)
             best = min(medians, key=lambda peer: medians[peer] * (1 if row.better is min else -1))
@@ -158,7 +161,7 @@ def _lost(results: dict[str, Any]) -> str:
 def _claim(results: dict[str, Any]) -> str:
     """Return what the README says below its table."""
     machine, servers = results["machine"], results["servers"]
-    versions = ", ".join(f"{NAMES[name]} {_version(results, name)}" for name in SERVERS)
+    versions = ", ".join(f"{NAMES[name]} {_version(results, name)}" for name in PLAIN)
     return (
         f"**Bold** is the best of a row. Measured on {results['date']} on {machine['processor']}, {machine['cores']} "
         f"of {machine['cores_of_machine']} cores, {machine['python']}: {versions}. Each worker is one process with "
