@@ -61,6 +61,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one round of fewer tasks, within four minutes")
+    parser.add_argument("--rounds", type=int, help="how often each peer has its turn, instead of three times")
     parser.add_argument(
         "--only", nargs="+", choices=ENTRIES, default=list(ENTRIES), help="some of the peers; implies --dry"
     )
@@ -74,6 +75,7 @@ def _options() -> argparse.Namespace:
 
 def _measured(options: argparse.Namespace) -> dict[str, Any]:
     amount, names = QUICK if options.quick else WHOLE, options.only
+    amount = attrs.evolve(amount, rounds=options.rounds or amount.rounds)
     since, commit, before = datetime.now(UTC), machine.commit(), machine.facts()
     figures: Figures = {}
     peers = {name: description(ENTRIES[name]) for name in names}
@@ -85,7 +87,7 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "date": f"{since:%Y-%m-%d}",
         "seconds": round((datetime.now(UTC) - since).total_seconds()),
-        "command": " ".join(["python tests/bench/compare.py", *(["--quick"] if options.quick else [])]),
+        "command": _command(options),
         "commit": commit,
         "note": options.note,
         "machine": {**before, "load_after": machine.load()},
@@ -96,6 +98,11 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
             row: {peer: [round(one, 3) for one in some] for peer, some in by.items()} for row, by in figures.items()
         },
     }
+
+
+def _command(options: argparse.Namespace) -> str:
+    given = [*(["--quick"] if options.quick else []), *(["--rounds", str(options.rounds)] if options.rounds else [])]
+    return " ".join(["python tests/bench/compare.py", *given])
 
 
 if __name__ == "__main__":
