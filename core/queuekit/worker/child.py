@@ -148,10 +148,10 @@ def _listen(pipe: Connection, worker: Worker, parent: int) -> None:
     """Follow the supervisor's commands; if it is gone, finish what runs and end."""
     while True:
         try:
-            heard = _hears(pipe, parent)
+            has_word = _hears(pipe, parent)
             if worker.has_lost_files():  # the supervisor may be there, and the number may be that of another file
                 return
-            word = pipe.recv() if heard else None
+            word = pipe.recv() if has_word else None
         except (EOFError, OSError):
             word = None
         if word is None:

@@ -137,8 +137,7 @@ class Supervisor:
         manager: ServiceManager | None = None,
         prefork: Prefork | None = None,
     ) -> None:
-        self.app = app
-        self._ref = ref
+        self.app, self._ref = app, ref
         self._burst, self._name = burst, name
         self._wait_for = wait_for
         self._bell: socket.socket | None = None
