@@ -153,7 +153,7 @@ def test_restart_after_downtime_applies_the_policy(crew: Fleet) -> None:
     assert_each_once(crew, "all")
     for word in ("once", "skip"):
         assert len(set(ticks(crew, word))) == len(ticks(crew, word)) < len(ticks(crew, "all"))
-        assert app.schedules.get(word).progress.missed >= 3
+        wait_until(lambda each=word: app.schedules.get(each).progress.missed >= 3, what=f"the account of {word}")
 
 
 def test_operator_is_obeyed_while_workers_run(crew: Fleet) -> None:

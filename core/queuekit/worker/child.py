@@ -1,6 +1,7 @@
 """The main program of a worker process under a supervisor.
 
-Run as ``python -m queuekit.worker.child PIPE TABLE LEASES STACKS``, or forked: see :mod:`queuekit.worker.prefork`.
+Run as ``python -m queuekit.worker.child PIPE TABLE LEASES STACKS PARENT``, or forked by
+:mod:`queuekit.worker.prefork`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from queuekit.errors import QueuekitError
@@ -25,7 +26,7 @@ from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.log_setup import configure_logging
-from queuekit.worker.protocol import HEAD, Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop
+from queuekit.worker.protocol import HEAD, Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop, hears
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.stacks import answer_signal
 from queuekit.worker.watch import end_process
@@ -36,8 +37,6 @@ __all__ = ["FORKED", "adopted", "main", "received"]
 FORKED = "queuekit-child"
 """What the system calls a forked process, in ``/proc/PID/comm``; its command line is that of the supervisor."""
 
-_LOOK = 1.0
-"""Seconds between two looks for the supervisor: what the app forked there may keep the other end of the pipe open."""
 _YOUNG = 10_000
 """New objects after which Python collects garbage. A batch in flight has some thousands, and almost no cycles."""
 
@@ -48,14 +47,15 @@ def main(arguments: Sequence[str]) -> int:
     children.listen(signal.SIGINT, lambda *_: None)
     children.listen(signal.SIGTERM, lambda number, _: asked.append(number))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    parent, usual = os.getppid(), gc.get_threshold()
-    numbers = [int(argument) for argument in arguments]
+    usual = gc.get_threshold()
+    *numbers, parent = (int(argument) for argument in arguments)
     answer_signal(numbers[3])
     for number in numbers:
         os.set_inheritable(number, False)  # noqa: FBT003 - programs that a task starts must not inherit them
     pipe = Connection(numbers[0])
-    start = pipe.recv()
-    assert isinstance(start, Start)  # noqa: S101 - the supervisor sends it first
+    start = _started(pipe, parent)
+    if start is None:
+        return 0
     configure_logging(level=start.log_level, style=start.log_style, worker=worker_name(start.name))
     server = server_for_suspects(start.ref) if start.suspects else None
     try:
@@ -78,14 +78,28 @@ def main(arguments: Sequence[str]) -> int:
     return DRAINED if code == 0 and worker.drained else code
 
 
-def adopted(pipe: socket.socket) -> int:
-    """Wait until the supervisor passes the files over *pipe*, then run as :func:`main`; 0 if it needs no process."""
-    files = received(pipe) if _hears(pipe, os.getppid()) else []
+def _started(pipe: Connection, parent: int) -> Start | None:
+    """Return what *parent*, the supervisor, sends first; ``None`` if it is gone."""
+    try:
+        start = pipe.recv() if hears(pipe, parent) else None
+    except EOFError:
+        return None
+    assert start is None or isinstance(start, Start)  # noqa: S101 - the supervisor sends nothing else before
+    return start
+
+
+def adopted(pipe: socket.socket, parent: int) -> int:
+    """Wait until *parent*, the supervisor, passes the files over *pipe*, then run as :func:`main`.
+
+    Returns:
+        The exit code; 0 if the supervisor needs no process or is gone.
+    """
+    files = received(pipe) if hears(pipe, parent) else []
     if not files:
         return 0
     with suppress(OSError):
         Path("/proc/self/comm").write_text(FORKED, encoding="ascii")
-    return main([str(number) for number in (pipe.detach(), *files)])
+    return main([str(number) for number in (pipe.detach(), *files, parent)])
 
 
 def received(pipe: socket.socket) -> list[int]:
@@ -96,14 +110,6 @@ def received(pipe: socket.socket) -> list[int]:
         os.environ.clear()
         os.environ.update(environ)
     return files
-
-
-def _hears(pipe: Connection | socket.socket, parent: int) -> bool:
-    """Wait for something to read; return false if *parent*, the supervisor, is gone before."""
-    while not wait([pipe], _LOOK):
-        if os.getppid() != parent:
-            return False
-    return True
 
 
 def _make_worker(start: Start, server: ForkServer | None, pipe: Connection, *, files: Sequence[int]) -> Worker:
@@ -148,7 +154,7 @@ def _listen(pipe: Connection, worker: Worker, parent: int) -> None:
     """Follow the supervisor's commands; if it is gone, finish what runs and end."""
     while True:
         try:
-            has_word = _hears(pipe, parent)
+            has_word = hears(pipe, parent)
             if worker.has_lost_files():  # the supervisor may be there, and the number may be that of another file
                 return
             word = pipe.recv() if has_word else None

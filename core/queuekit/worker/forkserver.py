@@ -5,7 +5,7 @@ behind. It ends with the worker, however that ends: it sees its connection close
 that it forked. The fork server of ``multiprocessing`` has an address in a temporary folder, and survives as long as a
 child of a body holds a copy of its pipe.
 
-Run as ``python -m queuekit.worker.forkserver FILE``.
+Run as ``python -m queuekit.worker.forkserver FILE PARENT``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from queuekit.execution import children
 from queuekit.values import define, frozen
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.isolated import load_early, serve
+from queuekit.worker.protocol import hears
 from queuekit.worker.stacks import StackFile, stack_memory
 
 __all__ = ["ForkServer", "Forked", "Plan"]
@@ -170,7 +171,7 @@ class ForkServer:
 
     def _start(self) -> socket.socket:
         here, there = socket.socketpair()
-        command = [sys.executable, "-m", "queuekit.worker.forkserver", str(there.fileno())]
+        command = [sys.executable, "-m", "queuekit.worker.forkserver", str(there.fileno()), str(os.getpid())]
         with there, _deaf():
             self._process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
                 command, pass_fds=[there.fileno()], stdin=subprocess.DEVNULL
@@ -202,10 +203,9 @@ def _deaf() -> Iterator[None]:
 
 
 class _Server:
-    def __init__(self, control: socket.socket, plan: Plan, app: Queuekit | None) -> None:
-        self._control = control
+    def __init__(self, control: socket.socket, parent: int, plan: Plan, app: Queuekit | None) -> None:
+        self._control, self._parent = control, parent
         self._plan, self._app = plan, app
-        self._parent = os.getppid()
         self._children: dict[int, int] = {}
         """Process id to the file descriptor that receives its exit code."""
         self._woken, self._wake = socket.socketpair()
@@ -304,8 +304,11 @@ def main(arguments: Sequence[str]) -> int:
         children.listen(number, lambda *_: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEAF_TO)
     children.guard_children()
-    with socket.socket(fileno=int(arguments[0])) as control:
+    file, parent = (int(argument) for argument in arguments)
+    with socket.socket(fileno=file) as control:
         control.set_inheritable(False)
+        if not hears(control, parent):
+            return 0
         try:
             plan = pickle.loads(_read(control, _NUMBER.unpack(_read(control, _NUMBER.size))[0]))  # noqa: S301 - ours
         except EOFError:
@@ -315,7 +318,7 @@ def main(arguments: Sequence[str]) -> int:
         # Children share its memory with the server as long as no collection touches it.
         gc.collect()
         gc.freeze()
-        _Server(control, plan, app).run()
+        _Server(control, parent, plan, app).run()
     return 0
 
 

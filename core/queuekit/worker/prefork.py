@@ -92,6 +92,7 @@ class Prefork:
         from queuekit.worker import child  # only a process that is forked here needs it
 
         here, there = socket.socketpair()
+        supervisor = os.getpid()  # a process that asked for its parent might ask too late
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         try:
             pid = os.fork()
@@ -99,7 +100,7 @@ class Prefork:
                 for _, other in self._waiting:
                     other.close()
                 here.close()
-                _run(child, there)
+                _run(child, there, supervisor)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         there.close()
@@ -132,11 +133,11 @@ def _end(process: ForkedProcess, here: socket.socket) -> None:
     process.wait()
 
 
-def _run(child: ModuleType, there: socket.socket) -> NoReturn:
+def _run(child: ModuleType, there: socket.socket, supervisor: int) -> NoReturn:
     """Be a worker process to the end; no error may lead back into the program of the supervisor."""
     try:
         _be_program(child)
-        code = child.adopted(there)
+        code = child.adopted(there, supervisor)
     except SystemExit:
         raise
     except BaseException:  # noqa: BLE001 - printed as at the end of any program

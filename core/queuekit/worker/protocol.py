@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from multiprocessing.connection import Connection, wait
+
 from queuekit.values import frozen
 from queuekit.worker.app_ref import AppRef
 
-__all__ = ["HEAD", "Drains", "Lost", "Ready", "Recycle", "Replacement", "Serves", "Start", "Stop"]
+__all__ = ["HEAD", "Drains", "Lost", "Ready", "Recycle", "Replacement", "Serves", "Start", "Stop", "hears"]
 
 HEAD = 4
 """Bytes that say how long the environment of a forked process is."""
+_LOOK = 0.5
+"""Seconds between two looks for the parent: what it forked may keep the other end of the pipe open."""
 
 
 @frozen
@@ -71,3 +77,14 @@ class Replacement:
 @frozen
 class Drains:
     """Worker to supervisor: an operator drains this process; however it ends, start no other in its place."""
+
+
+def hears(pipe: Connection | socket.socket, parent: int) -> bool:
+    """Wait for something to read, or the end of *pipe*; return false if *parent* is gone before.
+
+    The parent tells its process id. A process that asks for it may already have another parent.
+    """
+    while not wait([pipe], _LOOK):
+        if os.getppid() != parent:
+            return False
+    return True

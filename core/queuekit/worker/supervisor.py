@@ -678,7 +678,7 @@ def _spawn(*files: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """
     here, there = socket.socketpair()
     numbers = (there.fileno(), *files)
-    command = [sys.executable, "-m", "queuekit.worker.child", *map(str, numbers)]
+    command = [sys.executable, "-m", "queuekit.worker.child", *map(str, (*numbers, os.getpid()))]
     with there, ExitStack() as undo:
         undo.enter_context(here)
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import os, sys, threading
 from queuekit.worker import child
 from queuekit.worker.prefork import preforked
 
-def adopted(pipe):
+def adopted(pipe, supervisor):
     files = child.received(pipe)
     if files:
         os.write(files[0], f"{len(files)} {sys.stdin.read()!r} {sys.argv == [child.__file__]} "
@@ -95,6 +96,40 @@ def test_ends_with_its_supervisor_whatever_the_app_has_forked_there() -> None:
 
     os.kill(int(done.stdout), signal.SIGKILL)
     assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+
+
+def test_ends_with_a_supervisor_that_is_gone_before_it_looks() -> None:
+    """It would take whoever adopts it for its supervisor."""
+    program = (
+        "import os, signal, time\nfrom queuekit.worker import prefork\nsupervisor = os.getpid()\n"
+        "def late(child):\n    while os.getppid() == supervisor:\n        time.sleep(0.01)\n"
+        "prefork._be_program = late\nwith prefork.preforked(1):\n"
+        "    pid = os.fork()\n    if pid == 0:\n        os.closerange(0, 3)\n        signal.alarm(150)\n"
+        "        signal.pause()\n    print(pid, flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
+
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
+
+
+@pytest.mark.parametrize("module", ["child", "forkserver"])
+def test_started_process_ends_without_its_parent(module: str) -> None:
+    """Its pipe stays open, and its parent was gone before its first line ran."""
+    here, there = socket.socketpair()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    files = [os.open(os.devnull, os.O_RDONLY) for _ in range(3 if module == "child" else 0)]
+    numbers = (there.fileno(), *files)
+    command = [sys.executable, "-m", f"queuekit.worker.{module}", *map(str, (*numbers, gone.pid))]
+
+    with here, there:
+        done = subprocess.run(command, pass_fds=numbers, capture_output=True, text=True, check=False, timeout=120)
+
+    for file in files:
+        os.close(file)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_without_processes_there_is_nothing_to_adopt() -> None:
