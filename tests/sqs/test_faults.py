@@ -42,6 +42,14 @@ def make(proxy: AwsProxy) -> Iterator[Make]:
         broker.close()
 
 
+def with_bucket(make: Make) -> tuple[SqsBroker, str]:
+    """Return a broker that keeps large bodies in S3, and its bucket, which is no other test's: the server is shared."""
+    bucket = f"payloads-{secrets.token_hex(4)}"
+    broker = make(payload_bucket=bucket)
+    broker._s3_service().call("create_bucket", doing="test", Bucket=bucket)
+    return broker, bucket
+
+
 def messages(count: int, queue: str = "q", **fields: Any) -> list[Envelope]:
     """Return *count* messages."""
     return [Envelope(id=new_id(), queue=queue, body=b"%d" % n, **fields) for n in range(count)]
@@ -224,8 +232,7 @@ def test_order_within_a_group_is_kept_across_a_retry(make: Make) -> None:
 
 def test_large_bodies_wait_in_s3_and_go_with_their_message(make: Make) -> None:
     """A body above 1 MiB travels by S3, survives release, retry and death, and is deleted with the message."""
-    broker = make(payload_bucket="payloads")
-    broker._s3_service().call("create_bucket", doing="test", Bucket="payloads")
+    broker, bucket = with_bucket(make)
     body = secrets.token_bytes(2_000_000)
     broker.send([Envelope(id="large", queue="q", body=body)])
     (delivery,) = take(broker, 1)
@@ -241,7 +248,7 @@ def test_large_bodies_wait_in_s3_and_go_with_their_message(make: Make) -> None:
     broker.settle([Ack(delivery)])
 
     assert stored.envelope.body == delivery.envelope.body == body
-    left = broker._s3_service().call("list_objects_v2", doing="test", Bucket="payloads")
+    left = broker._s3_service().call("list_objects_v2", doing="test", Bucket=bucket)
     assert left["KeyCount"] == 0
 
 
@@ -394,8 +401,7 @@ def bury(broker: SqsBroker, count: int) -> set[str]:
 
 def test_a_body_in_s3_that_is_too_large_is_not_read(make: Make) -> None:
     """Its size is asked first; the message is malformed without it, and its bytes stay where they are."""
-    broker = make(payload_bucket="payloads")
-    broker._s3_service().call("create_bucket", doing="test", Bucket="payloads")
+    broker, _ = with_bucket(make)
     broker.send([Envelope(id="large", queue="q", body=b"x" * 2_000_000)])
     broker.largest_wanted = 1_000_000
 
@@ -404,22 +410,15 @@ def test_a_body_in_s3_that_is_too_large_is_not_read(make: Make) -> None:
     assert len(delivery.envelope.body) < 1_000
 
 
-def with_bucket(make: Make) -> SqsBroker:
-    """Return a broker that keeps large bodies in S3."""
-    broker = make(payload_bucket="payloads")
-    broker._s3_service().call("create_bucket", doing="test", Bucket="payloads")
-    return broker
-
-
 @pytest.mark.parametrize(
     "pointer", [{}, {"key": "queuekit/\ud800"}, {"key": "queuekit/" + "x" * 5_000}], ids=["empty", "surrogate", "long"]
 )
 def test_a_pointer_that_s3_would_refuse_takes_no_other_message_along(make: Make, pointer: dict[str, str]) -> None:
     """Whatever a message says about the place of its body, it is read, and so are its neighbours (QK8, QK9)."""
-    broker = with_bucket(make)
+    broker, bucket = with_bucket(make)
     encoding = {"queuekit-encoding": {"DataType": "String", "StringValue": "s3"}}
     url = broker._queues.url(broker._queues.of_priority("q", 4))
-    body = json.dumps({"bucket": "payloads", **pointer})
+    body = json.dumps({"bucket": bucket, **pointer})
     broker._service.call("send_message", doing="test", QueueUrl=url, MessageBody=body, MessageAttributes=encoding)
     broker.send([Envelope(id="good", queue="q", body=b"good")])
 
@@ -430,7 +429,7 @@ def test_a_pointer_that_s3_would_refuse_takes_no_other_message_along(make: Make,
 
 def test_a_body_that_s3_does_not_give_out_takes_no_other_along(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its message comes again later, and that is no crash; the others are delivered."""
-    broker = with_bucket(make)
+    broker, _ = with_bucket(make)
     broker.send([Envelope(id=id, queue="q", body=id.encode() * 1_000_000) for id in ("good", "lost")])
     monkeypatch.setattr("queuekit_sqs.broker._AWAY", 1.0)
     payloads = broker._payloads
@@ -458,7 +457,7 @@ def test_a_body_that_s3_does_not_give_out_takes_no_other_along(make: Make, monke
 
 def test_a_service_that_gives_out_no_body_is_down(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing could be read a worker is told why, and no lease has to end first."""
-    broker = with_bucket(make)
+    broker, _ = with_bucket(make)
     broker.send([Envelope(id="large", queue="q", body=b"x" * 2_000_000)])
     monkeypatch.setattr(broker._payloads, "fetch", lambda pointers: [UnavailableError("AccessDenied")] * len(pointers))
 
