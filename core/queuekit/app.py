@@ -286,12 +286,13 @@ class Queuekit(Periodic):
     @contextlib.asynccontextmanager
     async def lifespan(self, _server: object = None) -> AsyncIterator[None]:
         """Close the app when a web server stops: ``FastAPI(lifespan=app.lifespan)``. Opens nothing."""
+        from queuekit.client.event_loop import running_loop
+
+        loop = running_loop()
         try:
             yield
         finally:
-            import asyncio
-
-            await asyncio.to_thread(self.close)
+            await loop.run_in_executor(None, self.close)
 
     def _worker_scope(self) -> WorkerScope:
         scope = self.resources

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from queuekit.backend import Backend
+from queuekit.client.event_loop import running_loop
 from queuekit.client.joined_sends import JoinedSends
 from queuekit.client.listener import ResultListener
 from queuekit.errors import UnavailableError
@@ -44,7 +45,7 @@ class Background:
             within: Seconds for the call, from now or, if later, from the end of the last successful call: thousands may
                 be queued.
         """
-        begun = time.monotonic()
+        loop, begun = running_loop(), time.monotonic()
 
         def call() -> T:
             end = max(begun, self._last_sent) + within
@@ -59,7 +60,7 @@ class Background:
             return done
 
         pool = self._senders or self._start_senders()
-        return await asyncio.get_running_loop().run_in_executor(pool, call)
+        return await loop.run_in_executor(pool, call)
 
     def _submit(self, work: Callable[[], None]) -> None:
         (self._senders or self._start_senders()).submit(work)
@@ -81,6 +82,7 @@ class Background:
             with time_limit(allowed):
                 return function(*args)
 
+        running_loop()
         try:
             async with asyncio.timeout(None if math.isinf(allowed) else allowed):
                 return await asyncio.wrap_future(self.read(look))

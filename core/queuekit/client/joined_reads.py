@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
+from queuekit.client.event_loop import running_loop
 from queuekit.wire.records import Info
 
 __all__ = ["JoinedReads"]
@@ -38,7 +39,7 @@ class JoinedReads:
         Raises:
             UnavailableError: The engine did not answer in time.
         """
-        future: Future[Info] = Future()
+        loop, future = running_loop(), Future[Info]()
         with self._lock:
             self._asked.append((id, future))
             begins, self._reading = not self._reading, True
@@ -48,7 +49,7 @@ class JoinedReads:
             except BaseException:
                 self._fail_all()
                 raise
-        return await asyncio.wrap_future(future)
+        return await asyncio.wrap_future(future, loop=loop)
 
     def _work(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from queuekit.client.event_loop import running_loop
 from queuekit.client.sender import PreparedMessage, Sending, Sent
 from queuekit.errors import UnavailableError
 from queuekit.signature import Signature
@@ -65,7 +66,7 @@ class JoinedSends:
             signature: The call.
             within: Seconds for the call, from now or, if later, from the end of the last successful call.
         """
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         call = _Call(signature, within, time.monotonic(), loop, loop.create_future())
         self._waiting.append(call)
         with self._lock:

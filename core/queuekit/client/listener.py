@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from queuekit.backend import Backend, Record
+from queuekit.client.event_loop import running_loop
 from queuekit.errors import UnavailableError
 from queuekit.ids import new_id
 from queuekit.timelimit import time_limit
@@ -93,7 +94,7 @@ class ResultListener:
         Raises:
             UnavailableError: On timeout, if the service does not answer; at once, if it never will.
         """
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         waiting = _Waiting(keys=tuple(keys), future=loop.create_future(), since=time.monotonic())
         self._add(waiting)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from queuekit.errors import ScheduleError
+from queuekit.errors import OptionError, ScheduleError
 from queuekit.signature import Signature
 from queuekit.tasks.task import Task
 from queuekit.wire.call_options import arguments, known, named
@@ -48,6 +48,20 @@ class Periodic:
     def periodic(
         self,
         when: When,
+        call: Task[..., Any],
+        /,
+        *,
+        name: str | None = ...,
+        args: Iterable[Any] = ...,
+        kwargs: Mapping[str, Any] | None = ...,
+        misfire: Misfire = ...,
+        overlap: Overlap = ...,
+        grace: Duration = ...,
+    ) -> Schedule: ...
+    @overload
+    def periodic(
+        self,
+        when: When,
         call: Part,
         /,
         *,
@@ -59,7 +73,7 @@ class Periodic:
     def periodic(
         self,
         when: When,
-        call: Part | None = None,
+        call: Part | Task[..., Any] | None = None,
         /,
         *,
         name: str | None = None,
@@ -81,22 +95,25 @@ class Periodic:
 
         Args:
             when: ``every(...)`` or ``cron(...)``.
-            call: A signature, chain, group or chord; default: the decorated task.
+            call: A task, signature, chain, group or chord; default: the decorated task.
             name: Name of the schedule; default: the name of the task.
-            args: Arguments of the decorated task.
-            kwargs: Keyword arguments of the decorated task.
+            args: Arguments of the task.
+            kwargs: Keyword arguments of the task.
             **rules: ``misfire``, ``overlap`` and ``grace``; see :class:`~queuekit.schedules.schedule.Schedule`.
 
         Raises:
             ScheduleError: Two schedules have the same name, or a workflow has no name.
-            ArgumentsError: The decorated task does not accept these arguments.
+            ArgumentsError: The task does not accept these arguments.
             OptionError: An option is unknown, or its value is not valid.
         """
         known(rules, _RULES, of="@app.periodic")
+        given, by_name = arguments(args), named({} if kwargs is None else kwargs)
+        if isinstance(call, Task):
+            call = call.si(*given, **by_name)
+        elif call is not None and (given or by_name):
+            raise OptionError(f"args and kwargs are for a task, got {call!r:.60}", fix="Write task.s(...)")
         if call is not None:
             return self._declare(when, call, name=name, rules=rules)
-
-        given, by_name = arguments(args), named({} if kwargs is None else kwargs)
 
         def decorate(task: T) -> T:
             if not isinstance(task, Task):

@@ -150,7 +150,7 @@ class Schedules:
         self,
         name: str,
         when: When,
-        call: Part,
+        call: Part | Task[..., Any],
         *,
         misfire: Misfire = "once",
         overlap: Overlap = "allow",
@@ -161,7 +161,7 @@ class Schedules:
         Args:
             name: Its name.
             when: ``every(...)`` or ``cron(...)``.
-            call: A signature, chain, group or chord.
+            call: A task, signature, chain, group or chord.
             misfire: What to send of ticks that no scheduler sent in time: ``skip``, ``once`` or ``all``.
             overlap: What to do with a tick while an earlier call has not ended: ``allow`` or ``skip``.
             grace: Seconds by which a tick may be late before it counts as missed.
@@ -185,7 +185,7 @@ class Schedules:
         name: str,
         *,
         when: When | None = None,
-        call: Part | None = None,
+        call: Part | Task[..., Any] | None = None,
         misfire: Misfire | None = None,
         overlap: Overlap | None = None,
         grace: float | None = None,

@@ -28,6 +28,7 @@ from queuekit.schedules.triggers import When, form_of, when_from_dict
 from queuekit.schedules.wall_clock import LAST
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
+from queuekit.tasks.task import Task
 from queuekit.values import frozen
 from queuekit.wire.call_options import choice
 from queuekit.wire.signing import Signing
@@ -70,6 +71,10 @@ def _name(value: str) -> str:
     return name
 
 
+def _call(value: Part | Task[..., Any]) -> Part:
+    return value.si() if isinstance(value, Task) else value
+
+
 def _check_call(_self: Any, _attribute: Any, value: Part) -> None:
     if not isinstance(value, Signature | Chain | Group | Chord):
         raise ScheduleError(f"{value!r:.60} cannot be sent", fix="Make a signature with task.s(...)")
@@ -99,7 +104,7 @@ class Schedule:
     Attributes:
         name: Its unique name.
         when: The trigger. The call is sent once for each tick, whatever crashes and however many schedulers run.
-        call: A signature, chain, group or chord.
+        call: A signature, chain, group or chord; a task becomes its call without arguments.
         misfire: What to send of ticks that no scheduler sent in time: nothing (``skip``), the last one (``once``), or
             all (``all``).
         overlap: What to do with a tick while the call of an earlier one has not ended: send it (``allow``), or not
@@ -109,7 +114,7 @@ class Schedule:
 
     name: str = attrs.field(converter=_name)
     when: When = attrs.field(validator=_check_when)
-    call: Part = attrs.field(validator=_check_call)
+    call: Part = attrs.field(converter=_call, validator=_check_call)
     misfire: Misfire = attrs.field(default="once", converter=_misfire)
     overlap: Overlap = attrs.field(default="allow", converter=_overlap)
     grace: float = attrs.field(default=GRACE, converter=parse_duration)

@@ -11,7 +11,7 @@ import pytest
 
 from queuekit import Context, Queuekit, ResultTimeout, TaskCancelled, group
 from queuekit.client.loop_warning import warn_on_loops
-from queuekit.errors import NoBackendError, UnavailableError, UnknownIdError
+from queuekit.errors import NoBackendError, QueuekitError, UnavailableError, UnknownIdError
 from queuekit.ids import InvalidNameError
 from queuekit.states import State
 from support.waiting import PATIENCE
@@ -41,6 +41,26 @@ def test_tells_what_is_stored(app: Queuekit) -> None:
     before, after, done, nobody = asyncio.run(ask())
 
     assert (before, after, done, nobody.state) == (State.PENDING, State.SUCCESS, True, State.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        pytest.param(lambda app: app.tasks["same"].asend(1), id="send"),
+        pytest.param(lambda app: app.asend_many([app.tasks["same"].s(1)]), id="send-many"),
+        pytest.param(lambda app: app.ainfo("x"), id="info"),
+        pytest.param(lambda app: app.result("x").aget(), id="result"),
+        pytest.param(lambda app: app.result("x").aprogress(), id="progress"),
+        pytest.param(lambda app: app.lifespan().__aenter__(), id="lifespan"),
+    ],
+)
+def test_says_that_it_needs_asyncio(app: Queuekit, call: Any) -> None:
+    """On the loop of trio, where none of asyncio runs, each call says so in one line, and how to do without."""
+    app.tasks["same"].send(0)
+    waiting = call(app)
+
+    with pytest.raises(QueuekitError, match=r"need an event loop of asyncio.*trio\.to_thread\.run_sync"):
+        waiting.send(None)
 
 
 def test_tells_progress_and_cancels(app: Queuekit) -> None:

@@ -69,6 +69,19 @@ def test_call_is_declared(app: Queuekit) -> None:
     assert list(app.declared) == ["add", "flow"]
 
 
+def test_task_and_signature_are_declared_alike(app: Queuekit) -> None:
+    """A call of a task may be written as the task and its arguments, here and where schedules are added."""
+    task = app.tasks["add"]
+
+    schedule = app.periodic(every("1m"), task, name="one", args=[1], kwargs={"y": 2})
+    app.periodic(every("1m"), Signature("add", (1,), {"y": 2}, immutable=True), name="two")
+    app.task(name="tidy")(lambda: None)
+    added = app.schedules.add("three", every("1m"), app.tasks["tidy"])
+
+    assert schedule.call == app.declared["two"].call
+    assert added.entry.about == "tidy"
+
+
 def test_same_declaration_may_come_again(app: Queuekit) -> None:
     """A module that is imported twice declares the same, and that is fine."""
     for _ in range(2):
@@ -81,6 +94,8 @@ def test_wrong_arguments_are_refused_where_they_are_written(app: Queuekit) -> No
     """A call that the task cannot take fails when the module is imported, not at three in the morning."""
     with pytest.raises(ArgumentsError, match="missing a required argument: 'x'"):
         app.periodic(every("1m"))(app.tasks["add"])
+    with pytest.raises(ArgumentsError, match="missing a required argument: 'x'"):
+        app.periodic(every("1m"), app.tasks["add"])
 
 
 @pytest.mark.parametrize(
@@ -103,6 +118,7 @@ def test_wrong_arguments_are_refused_where_they_are_written(app: Queuekit) -> No
             id="name-twice",
         ),
         pytest.param(lambda app: app.periodic(every("1m"), Signature("add"), name="x" * 101), "too long", id="long"),
+        pytest.param(lambda app: app.periodic(every("1m"), Signature("add"), args=[1]), "are for a task", id="args"),
         pytest.param(lambda app: app.periodic(every("1m"), Signature("add"), misfire="never"), "misfire", id="misfire"),
         pytest.param(lambda app: app.periodic(every("1m"), Signature("add"), overlap="never"), "overlap", id="overlap"),
     ],
