@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from queuekit import Context, Delays, Queuekit, chord, cron
+from queuekit import Context, Delays, Queuekit, Signature, chord, cron
 from queuekit.errors import ArgumentsError, TaskFailed, UnavailableError
+from queuekit.events import EngineBack, Event, LeasesLost, WorkerReady
 from queuekit.limits import Rate
+from queuekit.operations.why import Reason
 from queuekit_testing.application.cases import QueueMixin
 from queuekit_testing.application.clock import WouldWaitError
 from queuekit_testing.application.queue import AppQueue, Tally
@@ -261,6 +263,51 @@ def test_names_the_nearest_calls_and_what_differs(queue: AppQueue) -> None:
     assert lines[-1] == "  and 6 more"
     with pytest.raises(AssertionError, match=r"add\(3, 5\) was sent at 00:00:00; expected none"):
         queue.assert_not_sent(add, 3)
+
+
+def test_tells_why_a_message_has_not_run(queue: AppQueue) -> None:
+    """The answer is that of ``queuekit why``, in a place where the test is the only worker."""
+    due, later, failed = add.send(1), add.options(delay="1h").send(2), mail.send()
+
+    assert queue.why(due.id) == Reason(code="behind", text="it is due, and runs when the test calls run()")
+    assert (queue.why(later.id).code, queue.why(later.id).until) == ("delayed", NEW_YEAR + 3600)
+    queue.run(until="4d", raises=False)
+    assert queue.why(failed.id).text == "it is a dead letter of 'default' (failed: OSError: no server)"
+    assert queue.why("nobody").code == "never_sent"
+
+
+def test_tells_why_a_message_of_another_app_waits(queue: AppQueue) -> None:
+    """A task that the app does not know, and a lease whose worker crashed, are reasons of their own."""
+    unknown, crashed = app.send(Signature[Any]("gone")), charge.send(1)
+    code = queue.why(unknown.id).code
+
+    with queue.crash():
+        queue.run()
+
+    assert code == "unknown_task"
+    assert queue.why(crashed.id).code == "leased"
+    queue.run(until="2h", raises=False)
+
+
+def test_gives_events_to_the_subscribers(queue: AppQueue) -> None:
+    """What a test cannot bring about, it can tell; an error of a subscriber comes through."""
+    seen: list[Event] = []
+
+    def fail(_event: Event) -> None:
+        raise ZeroDivisionError
+
+    app.events.subscribe(seen.append, to=[LeasesLost])
+    app.events.subscribe(fail, to=[EngineBack])
+    lost = LeasesLost(count=1, ids=("a",), worker="w")
+
+    queue.emit(lost)
+    queue.emit(WorkerReady(worker="w"))
+
+    assert seen == [lost]
+    with pytest.raises(ZeroDivisionError):
+        queue.emit(EngineBack(doing="receive", after=1.0))
+    with pytest.raises(TypeError, match="expected an event"):
+        queue.emit("lost")  # type: ignore[arg-type]
 
 
 def test_works_inside_a_running_loop(queue: AppQueue) -> None:

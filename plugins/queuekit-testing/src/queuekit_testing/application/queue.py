@@ -23,15 +23,19 @@ from queuekit.clock import Clock
 from queuekit.engines.memory.broker import MemoryBroker
 from queuekit.envelope import Envelope
 from queuekit.errors import DecodeError, NotInstalledError, QueuekitError, TaskFailed, UnavailableError
+from queuekit.events import Event
 from queuekit.execution.commit import write
 from queuekit.execution.executor import Executor
 from queuekit.execution.limiter import Limiter
 from queuekit.execution.merging import Merger
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.workflow_advance import WorkflowAdvancer
+from queuekit.operations.admin import Admin
+from queuekit.operations.why import Reason, collect, reasons
 from queuekit.resources import Resource
 from queuekit.tasks.task import Task
 from queuekit.wire.call_options import Duration, seconds
+from queuekit.wire.presence import Presence
 from queuekit_testing.application.calls import SentCall, difference, failure, shown
 from queuekit_testing.application.clock import StandingClock
 from queuekit_testing.application.ticks import Ticks
@@ -388,7 +392,36 @@ class AppQueue:
             for verb in verbs:
                 delattr(broker, verb)
 
+    def emit(self, event: Event) -> None:
+        """Give *event* to the subscribers of the app, as a worker does, e.g. ``LeasesLost``; their errors come through.
+
+        Raises:
+            TypeError: It is not an event of :mod:`queuekit.events`.
+        """
+        if not isinstance(event, Event):
+            raise TypeError(f"expected an event of queuekit.events, got {event!r:.60}")
+        for subscriber, kinds in vars(self.app.events)["_subscribers"]:
+            if kinds is None or type(event) in kinds:
+                subscriber(event)
+
     # -- looking
+
+    def why(self, id: str) -> Reason:
+        """Return why message *id* has not run, as ``queuekit why`` says it; the test counts as the only worker.
+
+        Returns:
+            The reason: its ``code``, such as ``"delayed"``, ``"limited"`` or ``"dead"``, and a sentence in ``text``.
+
+        Raises:
+            InvalidNameError: It is not a valid id.
+        """
+        facts = collect(Admin(self.app), id)
+        missing = (facts.task,) if facts.task and facts.task not in self.app.tasks else ()
+        facts = attrs.evolve(facts, workers=[Presence(name="test", queues=(facts.queue,), unknown=missing)])
+        first = reasons(facts)[0]
+        if first.code != "behind":
+            return first
+        return attrs.evolve(first, text="it is due, and runs when the test calls run()", command="")
 
     @property
     def sent(self) -> list[SentCall]:
