@@ -32,13 +32,13 @@ INDENT = "\n" + " " * 15
 
 
 @click.command()
-@click.option("--against-queue", "against", is_flag=True, help="Look at waiting messages that the app cannot run.")
+@click.option("--against-queue", "against", is_flag=True, help="Find waiting messages that the app cannot run.")
 @click.option(
     "--limit",
     type=click.IntRange(1),
     default=MOST_LOOKED,
     show_default=True,
-    help="Most messages to look at with --against-queue.",
+    help="Look at no more than this many messages with --against-queue.",
 )
 @json_option
 @engine_options
@@ -50,7 +50,7 @@ def command(session: Session, *, against: bool, limit: int, as_json: bool) -> in
     With --against-queue, check instead whether the app can run the messages that wait: it must know the task and the
     serializer, and the arguments must fit.
 
-    Exit code 1 if there is any problem.
+    Exits with 1 if there is any problem.
     """
     if against:
         return _against_queue(session, limit, as_json=as_json)

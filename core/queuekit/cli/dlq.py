@@ -88,7 +88,7 @@ def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, as_js
 @common_options
 @pass_session
 def groups(session: Session, *, wanted: Filter, queue: str | None, as_json: bool) -> None:
-    """Count dead letters by fault: the same task, reason and error but for numbers, ids and quoted texts."""
+    """Count dead letters by fault: the same task, reason and error, ignoring numbers, ids and quoted text."""
     app = session.shared_app()
     found, now = group(Admin(app), queue, wanted), app.clock.time()
     if as_json:
@@ -109,7 +109,7 @@ def groups(session: Session, *, wanted: Filter, queue: str | None, as_json: bool
 @common_options
 @pass_session
 def export(session: Session, *, wanted: Filter, queue: str | None) -> None:
-    """Print dead letters as JSON Lines, one document a line, with arguments but for redacted ones."""
+    """Print dead letters as JSON Lines, one document per line, with all arguments except redacted ones."""
     admin = session.admin()
     for queued in walk(admin, queue, wanted):
         click.echo(clean_json(as_json_text(_document(queued) | _arguments(admin, queued))))
@@ -158,7 +158,7 @@ def _choice(action: Any) -> Any:
 
 
 @command.command("retry", short_help="Put dead letters back on their queues.")
-@click.option("--sign", is_flag=True, help="Sign those that are dead as unsigned, and put only them back.")
+@click.option("--sign", is_flag=True, help="Sign the dead letters whose reason is unsigned, and put back only those.")
 @_choice
 def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None, sign: bool, **choice: Any) -> None:
     """Put dead letters back on their queues, ready at once and with all retries. Print their ids.
@@ -183,7 +183,7 @@ def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_choice
 def drop(session: Session, *, dry_run: bool, rate: float | None, by: str | None, yes: bool, **choice: Any) -> int:
-    """Permanently delete dead letters and print their ids. Asks before --all and before filters.
+    """Permanently delete dead letters and print their ids. Asks first if you use --all or filters.
 
     Choose them by ids, by filters that must all match (task:mail.* error:Timeout age:>1h), or with --all.
     """

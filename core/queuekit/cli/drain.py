@@ -22,10 +22,10 @@ __all__ = ["command"]
 @common_options
 @pass_session
 def command(session: Session, *, worker: str, wait: float | None, by: str | None) -> int:
-    """Let WORKER finish what it runs, however long that takes, and end it; say whether it has obeyed.
+    """Let WORKER finish its tasks, however long that takes, then end it. Say whether it has obeyed.
 
     WORKER is a name or a process id from queuekit workers. The worker takes no more messages, hands back those that
-    wait for a slot, and is not replaced. Exits with 6 if it has not obeyed, or with --wait if it has not ended.
+    have not started, and is not replaced. Exits with 6 if it has not obeyed, or with --wait if it has not ended.
     """
     admin = session.admin()
     name = drain(admin, worker, by=by).name

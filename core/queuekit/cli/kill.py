@@ -35,10 +35,10 @@ def command(session: Session, *, id: str, yes: bool, wait: float | None, by: str
     """Kill the running body of the message ID, whatever it does, and say what happened.
 
     A body in a process of its own ends alone. One in a thread or on the event loop ends with its whole worker process:
-    the other tasks of that process go back to their queues, uncounted, and begin anew. The command asks before it does
-    that. The message ends as CANCELLED, and no `finally` of its body runs.
+    the other tasks of that process go back to their queues, uncounted, and start again. The command asks before it
+    does that. The message ends as CANCELLED, and no `finally` of its body runs.
 
-    Exits with 0 if it was killed, with 1 if it does not run or ended by itself meanwhile, and with 6 if no worker
+    Exits with 0 if it was killed, with 1 if it was not running or ended by itself meanwhile, and with 6 if no worker
     answers.
     """
     admin, patience = session.admin(), _WAIT if wait is None else wait

@@ -48,14 +48,14 @@ def ls(session: Session, *, as_json: bool) -> None:
 def set_(session: Session, *, name: str, limit: str, burst: int | None, by: str | None) -> None:
     """Set the numbers of a limit for all workers, e.g. 50/m, or 3 for runs at the same time.
 
-    "code" restores those of the code.
+    "code" restores the numbers in the code.
 
     Messages that wait for their turn keep it; the numbers apply to those that come after.
     """
     app = session.shared_app()
     if limit == "code":
         unset_limit(app, name, by=by)
-        session.say(f"The numbers of {name} are those of the code.")
+        session.say(f"{name} has the numbers in the code again.")
     else:
         set_limit(app, name, limit, burst=burst, by=by)
         session.say(f"{name} is limited to {limit} from the next batch of each worker on.")

@@ -33,7 +33,7 @@ _PLACES = {"ready": Place.READY, "delayed": Place.DELAYED, "running": Place.LEAS
     help="Which messages to list; running includes those that a worker holds and has not started.",
 )
 @click.option("--limit", type=click.IntRange(1), default=SHOWN, show_default=True, help="Print at most this many.")
-@click.option("--after", metavar="CURSOR", help="Go on behind an earlier page, which prints the cursor.")
+@click.option("--after", metavar="CURSOR", help="Continue after an earlier page, which prints the cursor.")
 @json_option
 @engine_options
 @common_options

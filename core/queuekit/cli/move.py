@@ -42,8 +42,8 @@ def command(
 ) -> None:
     """Move the messages of QUEUE that are ready to the queue TO. Print their ids.
 
-    They keep their ids. Delayed messages stay until they are due, and running ones end where they are. Leave TO out for
-    a queue in which the service itself collects messages (see queuekit check): each goes back to its own queue.
+    They keep their ids. Delayed messages stay until they are due, and running ones end where they are. Omit TO for a
+    queue in which the service itself collects messages (see queuekit check): each goes back to its own queue.
     """
     app = session.shared_app()
     admin, where = Admin(app), "their own queues" if to is None else to

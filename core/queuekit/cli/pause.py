@@ -25,7 +25,7 @@ def command(session: Session, *, by: str | None, why: str, **given: Any) -> int:
     """Pause QUEUE, or a task with --task, and say which workers have obeyed.
 
     Workers start no more of its messages, and hand back those that they have fetched. What runs goes on, and messages
-    are still sent, also by schedules. Exits with 6 if a worker has not obeyed within 3 seconds.
+    are still sent, by schedules too. Exits with 6 if a worker has not obeyed within 3 seconds.
     """
     lasts: float | None = given.pop("for")
     if lasts is not None and lasts <= 0:

@@ -17,7 +17,7 @@ KINDS = ("broker", "backend", "serializer", "middleware")
 
 @click.group()
 def command() -> None:
-    """Start a plugin of your own, or read what it must do."""
+    """Create a plugin of your own, or read what it must do."""
 
 
 @command.command("new")

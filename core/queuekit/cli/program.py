@@ -54,19 +54,19 @@ COMMANDS: Mapping[str, Command] = {
     "health": Command("Look", "Ask a worker on this machine whether it is alive."),
     "schedules": Command("Look", "List, add, change, pause, resume, run or remove schedules."),
     "limits": Command("Look", "List or change the limits of tasks."),
-    "actions": Command("Look", "List what operators changed, and who."),
+    "actions": Command("Look", "List what operators changed, and who did it."),
     "plugins": Command("Look", "List the plugins, including those that failed to load."),
     "config": Command("Look", "Show the settings in effect."),
     "check": Command("Look", "Check config, app, plugins and engines for problems."),
     "pause": Command("Act", "Pause a queue or a task."),
     "resume": Command("Act", "End the pause of a queue or a task."),
-    "drain": Command("Act", "Let a worker finish, and end it."),
+    "drain": Command("Act", "Let a worker finish its tasks, then end it."),
     "cancel": Command("Act", "Cancel a waiting or running message."),
     "kill": Command("Act", "Kill the running body of a message."),
     "dlq": Command("Act", "Inspect, replay or delete dead letters."),
     "move": Command("Act", "Move the waiting messages of a queue to another one."),
     "purge": Command("Act", "Permanently delete messages of a queue."),
-    "plugin": Command("Extend", "Start a plugin of your own."),
+    "plugin": Command("Extend", "Create a plugin, or read what it must do."),
 }
 """Commands of core, in the order of the list; each is ``queuekit.cli.<name>.command``."""
 

@@ -14,13 +14,13 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.option("--all", "everything", is_flag=True, help="All that is paused.")
+@click.option("--all", "everything", is_flag=True, help="End all pauses.")
 @target_arguments
 def command(session: Session, *, everything: bool, by: str | None, **given: Any) -> int:
     """End the pause of QUEUE, or of a task with --task, and say which workers have obeyed.
 
-    Workers serve a queue again at once. Messages of a task that was paused come back within 75 seconds: each was put
-    off, longer each time. Exits with 6 if a worker has not obeyed within 3 seconds.
+    Workers serve a queue again at once. Messages of a paused task were put off, a little longer each time, so they come
+    back within 75 seconds. Exits with 6 if a worker has not obeyed within 3 seconds.
     """
     admin = session.admin()
     if everything:

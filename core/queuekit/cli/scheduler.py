@@ -34,8 +34,8 @@ SHOWN = 5
 def command(session: Session, *, target: str | None, dry_run: bool) -> int:
     """Send the ticks of schedules until told to stop, without running tasks.
 
-    Workers do this already, so you need it only if all workers have worker.schedules = false. You may run several:
-    one of them, or of the workers, sends the ticks at a time.
+    Workers do this already, so you need it only if all workers have worker.schedules = false. You may run several: only
+    one process, a scheduler or a worker, sends ticks at a time.
     """
     session.target = target or session.target
     app, _ = session.app()

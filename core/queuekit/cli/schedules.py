@@ -158,7 +158,7 @@ def add(
 @common_options
 @pass_session
 def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as_json: bool, **rules: Any) -> None:
-    """Change the schedule NAME. Change a schedule that code declares in the code."""
+    """Change the schedule NAME. To change a schedule that is declared in code, change the code."""
     given = _given(rules)
     if when_text is not None:
         given["when"] = when_from_text(when_text, tz=tz)
@@ -232,7 +232,7 @@ def run(session: Session, *, name: str) -> None:
 def remove(session: Session, *, names: tuple[str, ...]) -> None:
     """Remove schedules.
 
-    A schedule that was added can be removed, and one that no running worker declares any more.
+    You can remove a schedule that was added, or one that no running worker declares any more.
     """
     app = session.shared_app()
     for name in names:

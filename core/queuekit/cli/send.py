@@ -76,7 +76,7 @@ def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
     "service",
     metavar="NAME=VALUE",
     multiple=True,
-    help="Set an option of the broker's service, e.g. group=eu. May be repeated.",
+    help="Set an option of the broker's service, e.g. group=eu. Repeatable.",
 )
 @click.option("--wait", is_flag=True, help="Wait for the result and print it instead of the id.")
 @duration_option("--timeout", help="How long --wait waits. Without it, as long as it takes.")

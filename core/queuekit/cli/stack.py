@@ -35,7 +35,7 @@ KINDS = {"thread": "in a thread", "coroutine": "on the event loop", "process": "
 def command(session: Session, *, id: str, wait: float | None, as_json: bool) -> int:
     """Print where the running body of the message ID is: its Python stack, without the values of variables.
 
-    The worker answers within about a second, also while a body holds its interpreter.
+    The worker answers within about a second, even while a body holds its interpreter.
 
     Exits with 1 if the message does not run, and with 6 if no worker answers or the stack cannot be read.
     """

@@ -22,7 +22,10 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 rate_option: Callable[[Any], Any] = click.option(
-    "--rate", metavar="N/UNIT", callback=_rate, help="Most messages per time, e.g. 10/s or 100/m."
+    "--rate",
+    metavar="N/UNIT",
+    callback=_rate,
+    help="Change no more than this many messages per time, e.g. 10/s or 100/m.",
 )
 
 

@@ -22,7 +22,7 @@ __all__ = ["command"]
 @common_options
 @pass_session
 def command(session: Session, *, id: str, as_json: bool) -> int:
-    """Explain in one sentence why the message ID does not run, and how to help.
+    """Explain in one sentence why the message ID does not run, and what to do about it.
 
     --json gives all reasons that hold. Exits with 1 if nothing is known of the id.
     """

@@ -72,7 +72,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     help="Where plain functions run: in threads, or in processes that can be killed.",
 )
 @duration_option(
-    "--wait-for", help="How long to wait at the start for engines that are down. Default: 30s; 0 exits at once."
+    "--wait-for", help="How long to wait at startup for engines that are down. Default: 30s; 0 exits at once."
 )
 @click.option("--burst", is_flag=True, help="Exit when no message is due and none runs here.")
 @duration_option(
@@ -118,7 +118,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     help="Lines for people, or one JSON object per line.",
 )
 @click.option(
-    "--reload", "reloads", is_flag=True, help="Start again when source files change; for development, not production."
+    "--reload", "reloads", is_flag=True, help="Restart when source files change; for development, not production."
 )
 @reload_dirs_option
 @engine_options

@@ -32,9 +32,15 @@ _PORT = 9460
     "users",
     metavar="NAME:ROLE:HASH",
     multiple=True,
-    help="A user with a password, instead of the one-time token. The role is read or act. May be repeated.",
+    help="A user with a password, instead of the one-time token. The role is read or act. Repeatable.",
 )
-@click.option("--allow-host", "hosts", metavar="NAME", multiple=True, help="A further name of the dashboard.")
+@click.option(
+    "--allow-host",
+    "hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Another host name at which browsers reach the dashboard. Repeatable.",
+)
 @click.option("--hash", "asked", is_flag=True, help="Ask for a password, print its hash for --auth, and exit.")
 @click.pass_obj
 def command(session: Any, *, host: str, port: int, users: tuple[str, ...], hosts: tuple[str, ...], asked: bool) -> None:

@@ -59,7 +59,7 @@ def _number(context: click.Context, parameter: click.Parameter, value: float) ->
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Print one frame and exit; the default where the output is not a terminal.")
+@click.option("--once", is_flag=True, help="Print one frame and exit; the default if the output is not a terminal.")
 @click.option(
     "--every",
     type=click.FloatRange(0.2, 3_600.0),
@@ -74,7 +74,7 @@ def _number(context: click.Context, parameter: click.Parameter, value: float) ->
 def command(session: Session, *, once: bool, every: float) -> None:
     """Watch the queues, the workers and what they run. Ctrl-C ends it.
 
-    CHANGE is how many messages a second a queue gains (+) or loses (-). Workers report what they run, and their rate,
+    CHANGE is how many messages per second a queue gains (+) or loses (-). Workers report what they run, and their rate,
     every 10 seconds. Each frame asks for the counts of the queues and for the workers, however many messages wait.
     """
     admin = session.admin()

@@ -27,8 +27,10 @@ _DASHBOARD = "dashboard"
 
 @click.command()
 @click.argument("target", metavar="[APP]", required=False)
-@click.option("--only", type=click.Choice(list(_COLOURS)), help="Run only this, with lines as it prints them.")
-@duration_option("--wait-for", help="How long the worker waits at its start for engines that are down. Default: 30s.")
+@click.option(
+    "--only", type=click.Choice(list(_COLOURS)), help="Run only this program, and print its lines without a prefix."
+)
+@duration_option("--wait-for", help="How long the worker waits at startup for engines that are down. Default: 30s.")
 @reload_dirs_option
 @engine_options
 @common_options
@@ -36,9 +38,9 @@ _DASHBOARD = "dashboard"
 def command(
     session: Session, *, target: str | None, only: str | None, wait_for: float | None, folders: tuple[Path, ...]
 ) -> int:
-    """Run all that APP needs in this terminal: for development, not for production.
+    """Run everything that APP needs in this terminal, for development. Not for production.
 
-    A worker, a scheduler and, if it is installed, the dashboard. Worker and scheduler start again when source files
+    Starts a worker, a scheduler and, if it is installed, the dashboard. Worker and scheduler restart when source files
     change. Running tasks have 5 s to finish, or worker.drain if it is set on the command line. Ctrl-C ends all.
     """
     session.target = target or session.target

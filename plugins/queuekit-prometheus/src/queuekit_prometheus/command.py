@@ -103,10 +103,10 @@ def _of_queues(counts: dict[str, QueueCounts]) -> Iterator[Metric]:
 @click.option("--once", is_flag=True, help="Print the metrics and exit.")
 @click.pass_obj
 def command(session: Any, *, port: int, host: str, once: bool) -> None:
-    """Serve metrics of queues and limits for Prometheus: messages by state, the age of the oldest, slots that are held.
+    """Serve metrics of queues and limits for Prometheus: messages by state, the age of the oldest, slots in use.
 
     One such process is enough for all workers. Each scrape asks the broker twice, however many messages there are, and
-    reads the records of the limits' keys that are in use.
+    reads one record for each key of a limit that is in use.
     """
     app = session.shared_app()
     able = app.runtime.broker.capabilities  # what is wrong with a URL or a plugin ends the command here

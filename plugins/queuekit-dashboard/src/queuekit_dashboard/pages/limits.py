@@ -32,7 +32,7 @@ def unset_it(call: PageRequest) -> Go:
     """Let the numbers of the code be in effect again."""
     name = call.need("name")
     unset_limit(call.app, name, by=call.by)
-    return Go("/limits", f"The numbers of {name} are those of the code.")
+    return Go("/limits", f"{name} has the numbers in the code again.")
 
 
 def free_it(call: PageRequest) -> Go:
