@@ -4,16 +4,18 @@ import threading
 from typing import Any
 
 from django.db import connection, transaction
-from django.tasks import TaskContext, task
+from django.tasks import TaskContext
+from django.tasks import task as task_of_django
 
 from queuekit import Failure
 from queuekit.limits import Rate
+from queuekit_django import task
 
 ATTEMPTS: list[int] = []
 SEEN: list[Any] = []
 
 
-@task
+@task_of_django
 def add(a: int, b: int) -> int:
     """Return the sum."""
     return a + b

@@ -6,12 +6,11 @@ from collections import Counter
 from django.core import mail
 from django.db import transaction
 from django.db.models import F, Sum
-from django.tasks import task
 
 from queuekit import Cancelled, Delays, Failure, chord, cron, current, group
 from queuekit.limits import Rate
 from queuekit.workflows.workflow import Chord
-from queuekit_django import app_of
+from queuekit_django import app_of, task
 from store.models import Good, Line, Order, SoldOutError
 
 app = app_of()

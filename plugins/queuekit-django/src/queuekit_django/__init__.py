@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from queuekit_django.aliases import app_of
 from queuekit_django.backend import QueuekitBackend
-from queuekit_django.task import QueuekitTask
+from queuekit_django.decorator import task
+from queuekit_django.task_class import QueuekitTask
 
-__all__ = ["QueuekitBackend", "QueuekitTask", "app_of"]
+__all__ = ["QueuekitBackend", "QueuekitTask", "app_of", "task"]

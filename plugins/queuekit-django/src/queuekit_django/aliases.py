@@ -21,7 +21,7 @@ from queuekit.errors import OptionError
 from queuekit.forks import renew_in_forks
 from queuekit.signature import Signature
 from queuekit_django.running import InDjango, arguments_of
-from queuekit_django.task import task_options
+from queuekit_django.task_class import task_options
 
 __all__ = ["OWN", "AliasApp", "app_of", "declared_for", "holder_of", "task_of"]
 

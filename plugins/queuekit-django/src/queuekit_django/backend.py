@@ -29,7 +29,7 @@ from queuekit.wire.records import Info, read_info, result_key
 from queuekit_django.aliases import AliasApp, declared_for, holder_of
 from queuekit_django.results import fill, new_result, result_of
 from queuekit_django.stored import DjangoCall, call_key, read_call
-from queuekit_django.task import QueuekitTask, call_options, task_options
+from queuekit_django.task_class import QueuekitTask, call_options, task_options
 from queuekit_django.transactions import in_transaction
 
 __all__ = ["QueuekitBackend"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import ceil
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypedDict, TypeVar, Unpack, cast
 
 from django.tasks.base import Task
 
@@ -17,18 +17,62 @@ from queuekit.tasks.task import TaskOptions
 from queuekit.unique import UniqueKey
 from queuekit.wire.call_options import Duration, known
 
-__all__ = ["CALL_OPTIONS", "QueuekitTask", "call_options", "level_of", "task_options"]
+__all__ = ["CALL_OPTIONS", "OptionsOfCall", "OptionsOfTask", "QueuekitTask", "call_options", "level_of", "task_options"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _USUAL = 4
 """The level of priority 0, which is the default of Django as this one is of queuekit."""
 
 
+class OptionsOfCall(TypedDict, total=False):
+    """Options that one call may set, so that messages carry them; workers read the others where a task is declared."""
+
+    retries: int
+    retry: Backoff
+    timeout: Duration
+    expires: Duration
+    on_unknown: Literal["hold", "drop", "dead"]
+    ignore_result: bool
+    unique: UniqueKey | bool | str
+    broker: Mapping[str, Any]
+
+
+class OptionsOfTask(OptionsOfCall, total=False):
+    """Options of a task."""
+
+    retry_on: type | Iterable[type]
+    dont_retry: type | Iterable[type]
+    time_limit: Duration
+    pool: Literal["process", "thread"]
+    limits: Sequence[Limit]
+    track: bool
+    ack: Literal["late", "early"]
+
+
+CALL_OPTIONS = tuple(OptionsOfCall.__annotations__)
+"""The names of :class:`OptionsOfCall`."""
+
+if TYPE_CHECKING:
+    _Base = Task
+else:
+
+    class _Base(Task):
+        """A task that takes type arguments, which only the stubs of Django know."""
+
+        __slots__ = ()
+
+        def __class_getitem__(cls, _arguments: Any) -> Any:
+            return cls
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QueuekitTask(Task):
+class QueuekitTask(_Base[P, R]):
     """A task of Django with the options of :class:`~queuekit.tasks.task.TaskOptions`; ``None`` leaves an option out.
 
-    ``@task(retries=3, timeout="1m")`` makes one where the backend of the alias is
-    :class:`~queuekit_django.backend.QueuekitBackend`.
+    :func:`~queuekit_django.decorator.task` makes one where the backend of the alias is
+    :class:`~queuekit_django.backend.QueuekitBackend`, and so does the decorator of Django.
     """
 
     retries: int | None = None
@@ -48,7 +92,7 @@ class QueuekitTask(Task):
     ack: Literal["late", "early"] | None = None
 
     @property
-    def registered(self) -> RegisteredTask[..., Any]:
+    def registered(self) -> RegisteredTask[P, R]:
         """The same task as queuekit knows it: for workflows, schedules, and assertions of tests.
 
         Raises:
@@ -56,7 +100,7 @@ class QueuekitTask(Task):
         """
         from queuekit_django.aliases import app_of
 
-        return app_of(self.backend).tasks[self.module_path]
+        return cast("RegisteredTask[P, R]", app_of(self.backend).tasks[self.module_path])
 
     def using(
         self,
@@ -65,8 +109,8 @@ class QueuekitTask(Task):
         queue_name: str | None = None,
         run_after: datetime | None = None,
         backend: str | None = None,
-        **options: Any,
-    ) -> QueuekitTask:
+        **options: Unpack[OptionsOfCall],
+    ) -> QueuekitTask[P, R]:
         """Return a task with other defaults; *options* are those that a call may set, e.g. ``retries=0``.
 
         Raises:
@@ -75,13 +119,11 @@ class QueuekitTask(Task):
         """
         known(options, CALL_OPTIONS, of=f"{self.name}.using()")
         given = {"priority": priority, "queue_name": queue_name, "run_after": run_after, "backend": backend}
-        options |= {name: value for name, value in given.items() if value is not None}
-        return replace(self, **options)
+        changes: dict[str, Any] = {**options, **{name: value for name, value in given.items() if value is not None}}
+        return replace(self, **changes)
 
 
-_OPTIONS = tuple(field.name for field in fields(QueuekitTask) if field.name not in {one.name for one in fields(Task)})
-CALL_OPTIONS = ("retries", "retry", "timeout", "expires", "on_unknown", "ignore_result", "unique", "broker")
-"""Options that one call may set, so that messages carry them; workers read the others where the task is declared."""
+_OPTIONS = (*CALL_OPTIONS, *OptionsOfTask.__annotations__)
 
 
 def level_of(priority: int) -> int:
