@@ -27,6 +27,7 @@ def note(what):
 def pool():
     note("open pool")
     yield os.getpid()
+    time.sleep(0.7)  # as a pool of connections may take to say goodbye
     note("close pool")
 
 

@@ -35,12 +35,23 @@ from queuekit.worker.memory import own_memory
 from queuekit.worker.recycling import Bounds, Reached, Usage
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
-__all__ = ["CancelBody", "Idle", "Inbox", "Interrupt", "Last", "WriteStack", "load_early", "not_carried", "serve"]
+__all__ = [
+    "LONGEST_CLOSE",
+    "CancelBody",
+    "Idle",
+    "Inbox",
+    "Interrupt",
+    "Last",
+    "WriteStack",
+    "load_early",
+    "not_carried",
+    "serve",
+]
 
 
 _LOOK = 1.0
 """Seconds between two looks at the memory of the process."""
-_LONGEST_CLOSE = 2.0
+LONGEST_CLOSE = 2.0
 """Seconds that the resources of a process may take to close."""
 
 
@@ -153,7 +164,7 @@ def serve(
         frames.send(pickle.dumps(threading.get_ident()))
         _work(frames, executor, inbox, idle, _Meter(Bounds.of(app.config.worker, app.runtime.random.random)))
     if app.resources is not None:
-        app.resources.close(_LONGEST_CLOSE)
+        app.resources.close(LONGEST_CLOSE)
     _clean_up()
     return 0
 

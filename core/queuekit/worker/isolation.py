@@ -35,7 +35,7 @@ from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_delivery, read_outcome
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
 from queuekit.worker.frames import FramedSocket
-from queuekit.worker.isolated import CancelBody, Idle, Interrupt, Last, WriteStack, not_carried
+from queuekit.worker.isolated import LONGEST_CLOSE, CancelBody, Idle, Interrupt, Last, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
 from queuekit.worker.limit import GRACE
 from queuekit.worker.memory import in_bytes, out_of_memory_kills, resident_bytes
@@ -57,7 +57,9 @@ _PATIENCE = 2.0
 """Seconds that a suspect waits in its thread for other suspects to end before it is snoozed: most bodies are short."""
 _LONGEST_PUT_OFF = 60.0
 _LONGEST_END = 10.0
-"""Seconds that a process which has reached a bound has for its exit handlers."""
+"""Seconds that an idle process has for its exit handlers, where nothing waits for its end."""
+_USUAL_END = LONGEST_CLOSE + 0.5
+"""Seconds that another process has to end by itself: for its resources, and a moment for its exit handlers."""
 _IDLE = 10.0
 """Seconds after which an idle process for suspects ends."""
 
@@ -166,16 +168,23 @@ class Isolation:
         child = next((child for child, other in list(self._busy.values()) if other is run), None)
         return (0, ()) if child is None else (child.pid, child.stack())
 
-    def close(self) -> None:
-        """End all processes: kept ones gently, busy ones at once. Busy tasks did not fail: release them uncounted."""
+    def close(self, patience: float) -> None:
+        """End all processes: busy ones at once, idle ones gently, all together within *patience* seconds.
+
+        Busy tasks did not fail: release them uncounted.
+        """
         self._closed = True
-        free = [] if self._suspects is None else self._suspects.close()
-        for process in [*free, *self._spares.close(), *self._kept.values()]:
-            process.close()
-        self._kept.clear()
         busy = list(self._busy.values())
         for child, _ in busy:
             child.kill()
+        free = [] if self._suspects is None else self._suspects.close()
+        idle = [*free, *self._spares.close(), *self._kept.values()]
+        self._kept.clear()
+        for process in idle:
+            process.leave()
+        until = time.monotonic() + min(patience, _LONGEST_END)
+        for process in idle:
+            process.close(max(0.0, until - time.monotonic()))
         self._server.close()
         self._unmark([run for _, run in busy])
 
@@ -456,11 +465,15 @@ class _BodyProcess:
         self._process.alive(patience=5)
         self._process.close()
 
-    def close(self) -> None:
-        """Close the connections, which makes it end; kill it if it does not."""
+    def leave(self) -> None:
+        """Close the connections through which it is told something, which makes it end."""
         self._pipe.close()
         self._process.orders.close()
-        if self._process.alive(patience=0.5):
+
+    def close(self, patience: float = _USUAL_END) -> None:
+        """Make it end; kill it if it does not within *patience* seconds."""
+        self.leave()
+        if self._process.alive(patience=patience):
             self._process.kill()
             self._process.alive(patience=5)
         self._process.close()

@@ -479,7 +479,7 @@ class Worker:
         self.app.events.emit(event)
         self._watchdog.report()
         self._drain(min(began + drain, deadline - _RESERVE))
-        self._end_processes()
+        self._end_processes(deadline - _RESERVE)
         for run in list(self._in_flight.values()):
             # Decide the outcome before the cancel request: the body's reaction to it must not become the outcome.
             self._give_back(run, self._executor.decide.unfinished(run, settles=not run.early))
@@ -511,9 +511,11 @@ class Worker:
                 clock.wait(self._changed, _CLOSING_STEP)
         resources.release(max(_FINAL_SETTLE, deadline - clock.monotonic()))
 
-    def _end_processes(self) -> None:
+    def _end_processes(self, until: float = 0.0) -> None:
+        """End the processes of bodies; idle ones may close their resources until *until*, in monotonic seconds."""
         if self._isolation is not None:
-            self._isolation.close()
+            left = 0.0 if self._hurry.is_set() else until - self._runtime.clock.monotonic()
+            self._isolation.close(max(_FINAL_SETTLE, left))
 
     def _drain(self, deadline: float) -> None:
         clock = self._runtime.clock

@@ -137,7 +137,7 @@ def test_a_body_that_comes_with_the_stop_of_its_worker_goes_back() -> None:
     app.task(name="t", pool="process")(print)
     app.tasks["t"].send()
     isolation = Isolation(app.runtime, executor_of(app), ref=AppRef(target="tasks:app"), worker="w-1", always=True)
-    isolation.close()
+    isolation.close(0.5)
 
     outcome = isolation.call(0, prepared(app))
 
