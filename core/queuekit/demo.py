@@ -30,6 +30,7 @@ from queuekit.broker import Place
 from queuekit.context import Context
 from queuekit.errors import QueuekitError
 from queuekit.events import Event, WorkerCrashed
+from queuekit.execution.children import stop_signals
 from queuekit.operations.admin import Admin
 from queuekit.values import define, frozen
 from queuekit.workflows.canvas import chord
@@ -47,7 +48,7 @@ _SKIPPED = frozenset({"__pycache__", "dist-packages", "node_modules", "site-pack
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
 """Fields in which statements hold other statements."""
 _RECORDS = ("result", "progress", "graph", "entered", "worker")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = stop_signals()
 
 app = Queuekit()
 
@@ -128,7 +129,7 @@ def run(
 
     Raises:
         QueuekitError: There are no Python files, a URL cannot be used, or the work does not finish.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, once everything is cleaned up.
+        KeyboardInterrupt: After Ctrl-C, SIGTERM or SIGHUP, once everything is cleaned up.
     """
     root = (directory or Path(sysconfig.get_path("stdlib"))).resolve()
     files = find_sources(root)

@@ -48,7 +48,7 @@ def _command(arguments: Sequence[str]) -> str | None:
 
 
 def _end_in_peace() -> None:
-    """End with 0 at SIGTERM, as a service does later, until it handles the signal itself: nothing has begun."""
+    """End with 0 when told to stop, as a service does later, until it handles signals itself: nothing has begun."""
     program = os.getpid()
 
     def end(number: int, _frame: object) -> None:
@@ -58,6 +58,8 @@ def _end_in_peace() -> None:
         os.kill(os.getpid(), number)
 
     signal.signal(signal.SIGTERM, end)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as ``nohup`` has it
+        signal.signal(signal.SIGHUP, end)
 
 
 def _health(arguments: list[str]) -> int | None:

@@ -15,23 +15,24 @@ WAITING = 100
 
 
 @pytest.mark.parametrize(
-    ("pool", "all_of_them"),
+    ("pool", "number", "all_of_them"),
     [
-        pytest.param("thread", False, id="supervisor-thread"),
-        pytest.param("process", True, id="group-process"),
-        pytest.param("process", False, id="supervisor-process", marks=pytest.mark.full),
-        pytest.param("thread", True, id="group-thread", marks=pytest.mark.full),
+        pytest.param("thread", signal.SIGTERM, False, id="supervisor-thread"),
+        pytest.param("process", signal.SIGTERM, True, id="group-process"),
+        pytest.param("process", signal.SIGHUP, True, id="terminal-process"),
+        pytest.param("process", signal.SIGTERM, False, id="supervisor-process", marks=pytest.mark.full),
+        pytest.param("thread", signal.SIGTERM, True, id="group-thread", marks=pytest.mark.full),
     ],
 )
-def test_first_signal_lets_running_tasks_finish(fleet: Fleet, pool: str, all_of_them: bool) -> None:  # noqa: FBT001
-    """SIGTERM, to the supervisor or to the group: 10 running finish, 100 waiting are ready at once, exit code 0."""
+def test_first_signal_lets_running_tasks_finish(fleet: Fleet, pool: str, number: int, *, all_of_them: bool) -> None:
+    """To the supervisor or to the group: 10 running finish, 100 waiting are ready at once, exit code 0."""
     gate = fleet.gate()
     group = fleet.start_ready(concurrency=CONCURRENCY, pool=pool, drain=60)
     running = [result.id for result in fleet.app.send_many(hold.s(str(gate)) for _ in range(CONCURRENCY))]
     wait_until(lambda: fleet.ledger.has("begin", running), what="10 running")
     waiting = [result.id for result in fleet.app.send_many(nap.s(0) for _ in range(WAITING))]
 
-    (group.signal_all if all_of_them else group.signal)(signal.SIGTERM)
+    (group.signal_all if all_of_them else group.signal)(number)
     wait_until(lambda: " is stopping " in group.read_log(), what="a worker that stops")
     wait_until(lambda: fleet.counts().ready == WAITING, what="100 ready")
     assert fleet.counts().leased == CONCURRENCY

@@ -4,8 +4,8 @@ Data goes to standard output, everything else to standard error. A usage error p
 exit code of its kind; see docs/reference/cli.md.
 
 Import ``main``. Each command is a module.
-Imports from: the top of the package, logs, wire, plugins, config, client, schedules, operations,
-worker.
+Imports from: the top of the package, logs, wire, plugins, config, client, schedules, execution,
+operations, worker.
 """
 
 from __future__ import annotations

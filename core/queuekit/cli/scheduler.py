@@ -13,6 +13,7 @@ from queuekit.cli.options import common_options, engine_options, pass_session
 from queuekit.cli.output import echo, moment
 from queuekit.cli.session import Session, need_shared
 from queuekit.client.requirements import require
+from queuekit.execution.children import stop_signals
 from queuekit.ids import worker_name
 from queuekit.operations.admin import Admin
 from queuekit.schedules.schedule import about
@@ -48,7 +49,7 @@ def command(session: Session, *, target: str | None, dry_run: bool) -> int:
     configure_logging(level=app.config.log.level, style=app.config.log.format)
     one = Scheduler(app, name=worker_name())
     signals = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in stop_signals():
         signal.signal(number, lambda *_: signals.set())
     one.start()
     signals.wait()

@@ -135,8 +135,8 @@ def command(
 ) -> int:
     """Run tasks of APP until told to stop.
 
-    The first SIGTERM or Ctrl-C stops fetching and lets running tasks finish within --drain. The second stops
-    at once. Messages that have not started go back to their queues.
+    The first SIGTERM, Ctrl-C or SIGHUP stops fetching and lets running tasks finish within --drain. The second
+    stops at once. Messages that have not started go back to their queues.
     """
     session.target = target or session.target
     if reloads:

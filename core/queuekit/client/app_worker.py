@@ -13,8 +13,8 @@ class AppWorker(Protocol):
     def run(self) -> int:
         """Run until stopped, or in a burst until the queues are empty; blocks, and may be called only once.
 
-        In the main thread, SIGTERM and SIGINT (Ctrl-C) stop it as they stop ``queuekit worker``; the previous signal
-        handlers are restored afterwards. In another thread, no signal handler is installed: call :meth:`stop`.
+        In the main thread, SIGTERM, SIGINT (Ctrl-C) and SIGHUP stop it as they stop ``queuekit worker``; the previous
+        signal handlers are restored afterwards. In another thread, no signal handler is installed: call :meth:`stop`.
 
         Returns:
             Exit code: 0, 130 if it was stopped at once, or 1 if a process could not be kept running.

@@ -16,7 +16,20 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-__all__ = ["die_with_parent", "end_processes", "forks", "guard_children", "leave", "listen", "restore"]
+__all__ = [
+    "STOPS",
+    "die_with_parent",
+    "end_processes",
+    "forks",
+    "guard_children",
+    "leave",
+    "listen",
+    "restore",
+    "stop_signals",
+]
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals by which service managers and terminals stop a program, often with its whole group."""
 
 _PR_SET_PDEATHSIG = 1
 """Source: ``man 2 prctl``. Linux only."""
@@ -47,6 +60,11 @@ def listen(number: int, handler: Callable[..., object]) -> Any:
     before = signal.signal(number, handler)
     forks.handlers[number] = handler
     return before
+
+
+def stop_signals() -> tuple[signal.Signals, ...]:
+    """Return those of :data:`STOPS` that this program heeds: ``nohup`` lets it outlive a closed terminal."""
+    return STOPS[:-1] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else STOPS
 
 
 def restore(number: int, handler: Any) -> None:

@@ -44,9 +44,10 @@ _YOUNG = 10_000
 def main(arguments: Sequence[str]) -> int:
     """Run a worker process and return its exit code."""
     asked: list[int] = []
-    children.listen(signal.SIGINT, lambda *_: None)
+    for one in children.stop_signals():
+        children.listen(one, lambda *_: None)
     children.listen(signal.SIGTERM, lambda number, _: asked.append(number))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, children.STOPS)
     usual = gc.get_threshold()
     *numbers, parent = (int(argument) for argument in arguments)
     answer_signal(numbers[3])

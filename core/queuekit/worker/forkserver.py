@@ -42,8 +42,6 @@ _LONGEST_START = 60.0
 """Seconds that the server may take to import the app."""
 _LONGEST_END = 1.0
 _FORK = b"f"
-_DEAF_TO = frozenset({signal.SIGTERM, signal.SIGINT})
-"""Signals that service managers and terminals send to a whole group; only its worker may end a body."""
 
 
 @frozen(kw_only=True)
@@ -191,8 +189,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _deaf() -> Iterator[None]:
-    """Block the group's signals in processes that are started meanwhile."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+    """Block the group's signals in processes that are started meanwhile: only its worker may end a body."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, children.STOPS)
     try:
         yield
     finally:
@@ -251,7 +249,7 @@ class _Server:
 
     def _fork(self) -> int:
         """Fork, with signals blocked in the child until it has its own handlers; -1 if no process is available."""
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _DEAF_TO)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, children.STOPS)
         try:
             pid = os.fork()
         except OSError:
@@ -300,9 +298,9 @@ def _report(file: int, number: int) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the server."""
-    for number in _DEAF_TO:
+    for number in children.stop_signals():
         children.listen(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _DEAF_TO)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, children.STOPS)
     children.guard_children()
     file, parent = (int(argument) for argument in arguments)
     with socket.socket(fileno=file) as control:

@@ -145,9 +145,9 @@ def serve(
     Returns:
         An exit code.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in children.stop_signals():
         children.listen(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, children.STOPS)
     children.guard_children()
     atexit._clear()  # pyright: ignore[reportPrivateUsage] # noqa: SLF001 - exit handlers of the server must not run here
     app = load()

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import NoReturn
 
+from queuekit.execution import children
 from queuekit.values import define
 from queuekit.worker.protocol import HEAD
 
@@ -93,7 +94,7 @@ class Prefork:
 
         here, there = socket.socketpair()
         supervisor = os.getpid()  # a process that asked for its parent might ask too late
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, children.STOPS)
         try:
             pid = os.fork()
             if pid == 0:

@@ -681,7 +681,7 @@ def _spawn(*files: int) -> tuple[subprocess.Popen[bytes], socket.socket]:
     command = [sys.executable, "-m", "queuekit.worker.child", *map(str, (*numbers, os.getpid()))]
     with there, ExitStack() as undo:
         undo.enter_context(here)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, children.STOPS)
         try:
             process = subprocess.Popen(  # noqa: S603 - the interpreter that runs this
                 command, pass_fds=numbers, stdin=subprocess.DEVNULL
@@ -776,7 +776,7 @@ def _how(code: int) -> str:
 
 @contextmanager
 def _signals(handler: Callable[..., object]) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Call *handler* on SIGTERM and SIGINT. These signals and SIGCHLD wake a wait on the first yielded socket.
+    """Call *handler* on the signals that stop a program. These and SIGCHLD wake a wait on the first yielded socket.
 
     Writing to the second socket wakes it as well.
 
@@ -789,7 +789,7 @@ def _signals(handler: Callable[..., object]) -> Iterator[tuple[socket.socket, so
         if threading.current_thread() is not threading.main_thread():
             yield here, there
             return
-        handlers = {signal.SIGTERM: handler, signal.SIGINT: handler, signal.SIGCHLD: lambda *_: None}
+        handlers = {**dict.fromkeys(children.stop_signals(), handler), signal.SIGCHLD: lambda *_: None}
         before = [(number, children.listen(number, each)) for number, each in handlers.items()]
         old = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
         try:

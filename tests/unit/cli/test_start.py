@@ -24,10 +24,16 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["worker"], ["--app", "tasks", "scheduler"]], ids=" ".join)
-def test_a_service_that_is_stopped_early_has_ended_in_peace(tmp_path: Path, arguments: Sequence[str]) -> None:
-    """SIGTERM while the app is imported, before anything has begun: exit code 0, and nothing on standard error."""
-    (tmp_path / "tasks.py").write_text(ENDS_ITSELF.format(number=int(signal.SIGTERM)), encoding="utf-8")
+@pytest.mark.parametrize(
+    ("arguments", "number"),
+    [(["worker"], signal.SIGTERM), (["worker"], signal.SIGHUP), (["--app", "tasks", "scheduler"], signal.SIGTERM)],
+    ids=["worker", "worker-hangup", "scheduler"],
+)
+def test_a_service_that_is_stopped_early_has_ended_in_peace(
+    tmp_path: Path, arguments: Sequence[str], number: int
+) -> None:
+    """While the app is imported, before anything has begun: exit code 0, and nothing on standard error."""
+    (tmp_path / "tasks.py").write_text(ENDS_ITSELF.format(number=int(number)), encoding="utf-8")
 
     done = run(tmp_path, *arguments)
 
