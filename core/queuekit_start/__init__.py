@@ -48,7 +48,7 @@ def _command(arguments: Sequence[str]) -> str | None:
 
 
 def _end_in_peace() -> None:
-    """End with 0 when told to stop, as a service does later, until it handles signals itself: nothing has begun."""
+    """End with 0 at a signal to stop, as a service does later, until it handles signals itself: nothing has begun."""
     program = os.getpid()
 
     def end(number: int, _frame: object) -> None:

@@ -466,7 +466,7 @@ class _BodyProcess:
         self._process.close()
 
     def leave(self) -> None:
-        """Close the connections through which it is told something, which makes it end."""
+        """Close the connections to it, which makes it end."""
         self._pipe.close()
         self._process.orders.close()
 
