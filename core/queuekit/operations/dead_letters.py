@@ -137,7 +137,7 @@ def fingerprint(task: str, reason: str, error: str) -> str:
 def _subject(stored: Stored, task: str, now: float) -> Subject:
     age = None if stored.died_at is None else now - stored.died_at
     envelope = stored.envelope
-    lane = envelope.lane.key if envelope.lane is not None else ""
+    lane = envelope.lane.key if envelope.lane is not None else None
     return Subject(task=task, queue=envelope.queue, reason=stored.reason, error=stored.error, age=age, lane=lane)
 
 

@@ -26,8 +26,8 @@ class Subject:
     """Error type and text of a dead letter."""
     age: float | None = None
     """Seconds since it died, or since it was sent; ``None`` if unknown."""
-    lane: str = ""
-    """The key of its lane; empty if it has none."""
+    lane: str | None = None
+    """The key of its lane, empty for the common one; ``None`` if it has none, and no pattern matches it."""
 
 
 Test = Callable[[Subject], bool]
@@ -89,8 +89,8 @@ def _test(term: str) -> Test:
     return make(value)
 
 
-def _name(of: Callable[[Subject], str]) -> Callable[[str], Test]:
-    return lambda pattern: lambda subject: fnmatchcase(of(subject), pattern)
+def _name(of: Callable[[Subject], str | None]) -> Callable[[str], Test]:
+    return lambda pattern: lambda subject: (name := of(subject)) is not None and fnmatchcase(name, pattern)
 
 
 def _error(pattern: str) -> Test:

@@ -195,8 +195,9 @@ def _listed(stored: Stored, task: str, runs: dict[str, tuple[str, float]]) -> Li
 def _subject(listed: ListedMessage, now: float) -> Subject:
     since = listed.died if listed.died is not None else listed.sent
     age = None if since is None else now - since
-    lane = listed.lane or ""
-    return Subject(task=listed.task, queue=listed.queue, reason=listed.reason, error=listed.error, age=age, lane=lane)
+    return Subject(
+        task=listed.task, queue=listed.queue, reason=listed.reason, error=listed.error, age=age, lane=listed.lane
+    )
 
 
 def _from_workers(admin: Admin, query: _Query) -> Listing:
