@@ -1,6 +1,5 @@
 """Lanes on a server: what they leave behind, what they cost, and what foreign documents in their place do."""
 
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,35 +10,13 @@ from bson.timestamp import Timestamp
 from pymongo import MongoClient, monitoring
 
 from queuekit.backend import Record
-from queuekit.broker import Ack, CommitItem, Place, Release
-from queuekit.envelope import Envelope, Lane, Unique
+from queuekit.broker import Ack, Broker, CommitItem, Place
 from queuekit_mongo import engine, lanes
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
+from support.lanes import LaneCases, drain, in_lane, message, turns
 from support.mongod import shared_lone
 from support.waiting import PATIENCE, wait_until
-
-MANY = 1_000
-
-
-def message(id: str, lane: str | None = None, **options: Any) -> Envelope:
-    """Return a message."""
-    return Envelope(id=id, queue="q", body=b"b", lane=None if lane is None else Lane(lane), **options)
-
-
-def drain(broker: MongoBroker) -> list[str]:
-    """Claim and acknowledge all that is ready; return the ids in their order."""
-    ids: list[str] = []
-    while taken := broker.receive(["q"], limit=500, wait=0, lease=30):
-        assert broker.settle([Ack(each) for each in taken]) == []
-        ids += [each.id for each in taken]
-    return ids
-
-
-def turns(broker: MongoBroker, count: int) -> Counter[str]:
-    """Claim *count* messages, and return how many of each lane there are; ids begin with the lane."""
-    taken = broker.receive(["q"], limit=count, wait=0, lease=30)
-    return Counter(each.id.partition("-")[0] for each in taken)
 
 
 def sweep(broker: MongoBroker) -> bool:
@@ -47,34 +24,14 @@ def sweep(broker: MongoBroker) -> bool:
     return lanes.sweep(broker._engine, ["q", "other"], quiet=-1.0)
 
 
-@pytest.mark.parametrize("way", ["done", "purged"])
-def test_many_lanes_leave_nothing_behind(broker: MongoBroker, way: str) -> None:
-    """Lanes with one message each start in their order, and no document of lanes stays when none is ready (QK14)."""
-    ids = [f"m{number % 7}-{number}" for number in range(MANY)]  # not in the order of names
-    for first in range(0, MANY, 500):
-        broker.send([message(id, f"lane-{id}") for id in ids[first : first + 500]])
+class TestLanes(LaneCases):
+    """The cases of all engines."""
 
-    if way == "done":
-        assert drain(broker) == ids
-    else:
-        assert broker.purge("q", place=Place.READY) == MANY
-    assert sweep(broker)
-    assert broker._engine.lanes.count_documents({}) == 0
-    assert not sweep(broker)
-
-
-def test_steady_lanes_are_forgotten_while_others_go_on(broker: MongoBroker) -> None:
-    """A queue that is never empty keeps only the lanes that wait, and those of the turn that goes on."""
-    broker.send([message(f"flood-{number}", "flood") for number in range(60)])
-    for number in range(40):
-        broker.send([message(f"single-{number}", f"lane-{number}")])
-        broker.settle([Ack(each) for each in broker.receive(["q"], limit=2, wait=0, lease=30)])
-
-    sweep(broker)
-
-    assert broker._engine.lanes.count_documents({}) < 10
-    broker.send([message("quiet-0", "quiet")])
-    assert turns(broker, 3)["quiet"] == 1
+    def left(self, broker: Broker) -> int:
+        """Return how many documents of lanes the upkeep leaves."""
+        assert isinstance(broker, MongoBroker)
+        sweep(broker)
+        return broker._engine.lanes.count_documents({})
 
 
 def test_lane_stays_while_its_messages_are_inserted(broker: MongoBroker) -> None:
@@ -89,7 +46,7 @@ def test_lane_stays_while_its_messages_are_inserted(broker: MongoBroker) -> None
 
 def test_sender_that_dies_before_it_inserts_does_no_harm(broker: MongoBroker) -> None:
     """Its lane has moved on for nothing: others are not held back, and the lane goes on in its order."""
-    broker.send([message(f"a-{number}", "a") for number in range(3)])
+    broker.send(in_lane("a", 3))
     lost = [message(f"lost-{number}", "a") for number in range(5)]
     lanes.enter_sent(broker._engine, lost, broker._engine.time.earliest())
     broker.send([message("a-3", "a"), message("b-0", "b")])
@@ -97,42 +54,69 @@ def test_sender_that_dies_before_it_inserts_does_no_harm(broker: MongoBroker) ->
     assert drain(broker) == ["a-0", "b-0", "a-1", "a-2", "a-3"]
 
 
-@pytest.mark.parametrize("way", ["id", "key", "commit"])
-def test_refused_message_takes_no_turn(broker: MongoBroker, way: str) -> None:
-    """A lane that repeats what waits, as a debounced call does, does not fall behind the others."""
-    unique = None if way == "id" else Unique(key=broker._engine.options.prefix)
-    broker.send([message(f"long-{number}", "long") for number in range(60)])
-    broker.send([message("a-0", "a", unique=unique)])
+def test_message_that_a_commit_finds_known_takes_no_turn(broker: MongoBroker) -> None:
+    """Such as one that a worker sends again after a crash."""
+    broker.send(in_lane("long", 60))
+    broker.send(in_lane("a", 1))
     for number in range(20):
-        again = message("a-0" if way == "id" else f"again-{number}", "a", unique=unique)
-        if way == "commit":
-            broker.commit([CommitItem(sends=(again,), records=(Record(key=f"{again.queue}:{number}", body=b"r"),))])
-        else:
-            assert broker.send([again, message("a-0", "a")]) == ["a-0", "a-0"]
-    broker.send([message("a-1", "a"), message("a-2", "a")])
+        record = Record(key=f"{broker._engine.options.prefix}:{number}", body=b"r")
+        broker.commit([CommitItem(sends=(message("a-0", "a"),), records=(record,))])
+    broker.send(in_lane("a", 2, first=1))
 
     assert turns(broker, 8)["a"] == 3
 
 
-def test_message_that_comes_back_late_sets_nothing_back(broker: MongoBroker) -> None:
-    """One that was claimed long ago is next again, and gives no lane an advantage."""
-    broker.send([message(f"early-{number}", "early") for number in range(60)])
+@pytest.mark.parametrize("batch", [["a"], ["a", "b"]], ids=["one-lane", "two-lanes"])
+@pytest.mark.parametrize("order", [1, -1], ids=["in-turn", "reversed"])
+def test_senders_that_are_refused_at_once_take_no_turn(broker: MongoBroker, batch: list[str], order: int) -> None:
+    """Whoever of two senders of a lane learns first that the messages are known, and though both have entered it."""
+    now = broker._engine.time.earliest()
+    known = [message(f"{lane}-0", lane) for lane in batch]
+    broker.send(in_lane("long", 60))
+    broker.send(known)
+    for _ in range(20):
+        entered = [lanes.enter_sent(broker._engine, known, now) for _ in range(2)]
+        for tags in entered[::order]:
+            lanes.give_back(broker._engine, known, tags)
+    broker.send([message("a-1", "a"), message("a-2", "a")])
+
+    assert turns(broker, 6 + len(batch))["a"] == 3
+
+
+def test_turns_that_are_given_back_change_no_order(broker: MongoBroker) -> None:
+    """A message that has entered the lane meanwhile stays before those that use the turns of refused ones."""
+    now = broker._engine.time.earliest()
+    broker.send(in_lane("long", 60))
+    known = [message("a-0", "a")]
+    broker.send(known)
+    tags = lanes.enter_sent(broker._engine, known, now)
+    broker.send([message("a-1", "a")])
+    lanes.give_back(broker._engine, known, tags)
+    broker.send([message("a-2", "a")])
+    broker.send([message("a-3", "a")])
+
+    ids = [id for id in drain(broker)[:8] if id.startswith("a")]
+    assert ids == ["a-0", "a-1", "a-2", "a-3"]
+
+
+def test_message_whose_commit_has_lost_its_lease_takes_no_turn(broker: MongoBroker) -> None:
+    """What follows it is not sent, so its lane does not fall behind."""
+    broker.send(in_lane("long", 60))
     (old,) = broker.receive(["q"], limit=1, wait=0, lease=30)
-    broker.settle([Ack(each) for each in broker.receive(["q"], limit=30, wait=0, lease=30)])
-    broker.settle([Release(old)])
-    broker.send([message(f"late-{number}", "late") for number in range(60)])
+    broker.settle([Ack(old)])
+    for number in range(20):
+        lost = CommitItem(settlement=Ack(old), sends=(message(f"lost-{number}", "a"),))
+        assert broker.commit([lost]) == [False]
+    broker.send([message("a-0", "a"), message("a-1", "a"), message("a-2", "a")])
 
-    (first,) = broker.receive(["q"], limit=1, wait=0, lease=30)
-
-    assert first.id == old.id
-    assert turns(broker, 20)["late"] in (9, 10, 11)
+    assert turns(broker, 8)["a"] == 3
 
 
 def test_queue_that_was_empty_punishes_no_lane(broker: MongoBroker) -> None:
     """A lane that has had the queue to itself takes turns from the beginning, since lanes are sorted by what waits."""
-    broker.send([message(f"early-{number}", "early") for number in range(100)])
+    broker.send(in_lane("early", 100))
     drain(broker)
-    broker.send([message(f"late-{number}", "late") for number in range(20)])
+    broker.send(in_lane("late", 20))
     broker.send([message(f"early-{number}", "early") for number in range(100, 120)])
 
     assert turns(broker, 10)["early"] in (4, 5, 6)
@@ -204,7 +188,7 @@ def test_two_workers_move_a_lane_on_once(broker: MongoBroker, connect: Callable[
     other = connect(prefix=broker._engine.options.prefix)
 
     assert lanes.promote(other._engine, ids) == 0
-    broker.send([message(f"late-{number}", "late") for number in range(20)])
+    broker.send(in_lane("late", 20))
     assert turns(broker, 20)["late"] in (9, 10, 11)
 
 
@@ -278,7 +262,7 @@ def test_round_trips_are_for_a_batch_and_for_lanes_alone(
 
 def test_commit_enters_lanes_before_its_transaction(broker: MongoBroker) -> None:
     """What follows takes its turn, though the transaction cannot be rolled back together with the lane."""
-    broker.send([message(f"long-{number}", "long") for number in range(9)])
+    broker.send(in_lane("long", 9))
     (taken,) = broker.receive(["q"], limit=1, wait=0, lease=30)
     sends = (message("quiet-0", "quiet"),)
 

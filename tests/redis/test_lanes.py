@@ -1,22 +1,19 @@
 """Lanes on a server: what they leave behind, and what foreign bytes in their place do."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from importlib.resources import files
-from typing import Any
 
 import pytest
 import redis
 
-from queuekit.broker import Ack, Place, Release
-from queuekit.envelope import Envelope, Lane
+from queuekit.broker import Broker
+from queuekit.envelope import Envelope
 from queuekit.urls import EngineURL
 from queuekit_redis.broker import RedisBroker
+from support.lanes import LaneCases, drain, in_lane, message
 from support.redis_servers import shared_url
-
-MANY = 2_000
 
 
 @pytest.fixture
@@ -28,59 +25,18 @@ def shared() -> Iterator[redis.Redis]:
     client.close()
 
 
-def message(id: str, lane: str, **options: Any) -> Envelope:
-    """Return a message."""
-    return Envelope(id=id, queue="q", body=b"b", lane=Lane(lane), **options)
+class TestLanes(LaneCases):
+    """The cases of all engines."""
 
+    @pytest.fixture(autouse=True)
+    def look(self, shared: redis.Redis, prefix: str) -> None:
+        """Let the cases look into the server."""
+        self.shared, self.prefix = shared, prefix
 
-def drain(broker: RedisBroker) -> list[str]:
-    """Claim and acknowledge all that is ready; return the ids in their order."""
-    ids: list[str] = []
-    while taken := broker.receive(["q"], limit=500, wait=0, lease=30):
-        assert broker.settle([Ack(each) for each in taken]) == []
-        ids += [each.id for each in taken]
-    return ids
-
-
-@pytest.mark.parametrize("way", ["done", "purged"])
-def test_many_lanes_leave_nothing_behind(broker: RedisBroker, shared: redis.Redis, prefix: str, way: str) -> None:
-    """Lanes with one message each start in their order, and no key of lanes stays when none is ready (QK14)."""
-    ids = [f"m{number % 7}-{number}" for number in range(MANY)]  # not in the order of names
-    for first in range(0, MANY, 500):
-        broker.send([message(id, f"lane-{id}") for id in ids[first : first + 500]])
-
-    if way == "done":
-        assert drain(broker) == ids
-    else:
-        assert broker.purge("q", place=Place.READY) == MANY
-        assert drain(broker) == []
-    keys = {key.decode().removeprefix(prefix) for key in shared.scan_iter(f"{prefix}*")}
-    assert not {":{q}:lanes", ":{q}:turns"} & keys
-
-
-def test_steady_lanes_are_forgotten_while_others_go_on(broker: RedisBroker, shared: redis.Redis, prefix: str) -> None:
-    """A queue that is never empty keeps only the lanes that wait, and those of the turn that goes on."""
-    broker.send([message(f"flood-{number}", "flood") for number in range(400)])
-    for number in range(300):
-        broker.send([message(f"single-{number}", f"lane-{number}")])
-        taken = broker.receive(["q"], limit=2, wait=0, lease=30)
-        broker.settle([Ack(each) for each in taken])
-
-    assert shared.zcard(f"{prefix}:{{q}}:lanes") < 10
-
-
-def test_message_that_comes_back_late_sets_nothing_back(broker: RedisBroker) -> None:
-    """One that was claimed long ago is next again, and gives no lane an advantage."""
-    broker.send([message(f"early-{number}", "early") for number in range(60)])
-    (old,) = broker.receive(["q"], limit=1, wait=0, lease=30)
-    broker.settle([Ack(each) for each in broker.receive(["q"], limit=30, wait=0, lease=30)])
-    broker.settle([Release(old)])
-    broker.send([message(f"late-{number}", "late") for number in range(60)])
-
-    first, *others = [each.id for each in broker.receive(["q"], limit=21, wait=0, lease=30)]
-
-    assert first == old.id
-    assert Counter(id.partition("-")[0] for id in others)["late"] in (9, 10, 11)
+    def left(self, broker: Broker) -> int:
+        """Return how many lanes and times there are."""
+        base = f"{self.prefix}:{{q}}"
+        return int(self.shared.zcard(f"{base}:lanes")) + int(self.shared.hlen(f"{base}:turns"))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +70,7 @@ def test_positions_of_lanes_begin_in_a_far_year() -> None:
 
 def test_both_kinds_of_clients_share_a_queue(connect: Callable[..., RedisBroker]) -> None:
     """Messages without a lane come first, in their order, whoever sends them."""
-    connect().send([message(f"laned-{number}", "a") for number in range(3)])
+    connect().send(in_lane("laned", 3))
     connect().send([Envelope(id=f"plain-{number}", queue="q", body=b"") for number in range(3)])
 
     assert drain(connect()) == ["plain-0", "plain-1", "plain-2", "laned-0", "laned-1", "laned-2"]

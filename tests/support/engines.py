@@ -11,7 +11,7 @@ from support.fault_tasks import app
 from support.fleet import Fleet
 from support.waiting import unhurried
 
-__all__ = ["ENGINES", "fleet"]
+__all__ = ["AWS", "ENGINES", "fleet"]
 
 
 def _sqlite(folder: Path) -> dict[str, Any]:
@@ -32,9 +32,17 @@ def _mongo(folder: Path) -> dict[str, Any]:
     return {"broker": unhurried(shared_url(f"{folder.name[:40]}-{os.urandom(4).hex()}"), "timeout")}
 
 
+def _aws(folder: Path) -> dict[str, Any]:
+    from support.aws_servers import shared_ministack
+
+    server, mark = shared_ministack(), f"{folder.name[:20]}-{os.urandom(4).hex()}"
+    return {"broker": server.sqs(mark), "backend": server.dynamodb(mark)}
+
+
 ENGINES: dict[str, Callable[[Path], dict[str, Any]]] = {"sqlite": _sqlite, "redis": _redis, "mongo": _mongo}
 """How a test gets URLs of its own, as arguments of :class:`Fleet`, given a folder; a plugin adds a line."""
-
+AWS: dict[str, Callable[[Path], dict[str, Any]]] = {"aws": _aws}
+"""Likewise, on SQS and DynamoDB, which report no single messages and count approximately."""
 
 _EACH_TIME = ("sqlite",)
 """Engines of the everyday run; the others have fault tests of their own there, and all of these in `tox -e torture`."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.engines import ENGINES
+from support.engines import AWS, ENGINES
 from support.fleet import Fleet, freeze
 from support.limited_tasks import MOST, app, call, most_at_a_time
 from support.waiting import wait_until
@@ -18,10 +18,10 @@ from support.waiting import wait_until
 pytestmark = [pytest.mark.torture, pytest.mark.timeout(600)]
 
 
-@pytest.fixture(params=list(ENGINES))
+@pytest.fixture(params=[*ENGINES, *AWS])
 def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
     """Workers of the limited tasks, all gone when the test is over."""
-    made = Fleet(tmp_path, app, **ENGINES[request.param](tmp_path))
+    made = Fleet(tmp_path, app, **(ENGINES | AWS)[request.param](tmp_path))
     yield made
     made.close()
 

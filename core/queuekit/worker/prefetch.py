@@ -10,6 +10,8 @@ HORIZON = 0.1
 """Seconds of work to hold ready."""
 FAIR_HORIZON = 0.01
 """Seconds of work to hold ready where lanes take turns: what is fetched has had its turn."""
+FAIR_MOST = 100
+"""... and most messages to hold ready there: however short the bodies, a worker spends about 0.1 ms on a message."""
 MOST_BYTES = 500_000
 """Bytes of bodies to hold ready: hundreds of small messages, or a few large ones."""
 LITTLE_BYTES = 250_000
@@ -87,6 +89,6 @@ class Prefetch:
         if not known or len(known) < len(averages):
             return 0
         longest = max(*known, 1e-6)
-        most = min(self._most, int(MOST_BYTES / self._body_bytes))
+        most = min(self._most, int(MOST_BYTES / self._body_bytes), FAIR_MOST if self.fair else self._most)
         places, horizon = max(0, self._concurrency - self.occupied), FAIR_HORIZON if self.fair else HORIZON
         return 0 if longest >= horizon else min(most, int(places * horizon / longest))

@@ -31,10 +31,11 @@ def test_leaves_out(term: str) -> None:
     assert not parse_filter([term]).matches(subject())
 
 
-@pytest.mark.parametrize(("lane", "found"), [("acme", True), ("", True), (None, False)])
-def test_pattern_of_lanes_finds_only_messages_in_lanes(lane: str | None, found: bool) -> None:
+def test_pattern_of_lanes_finds_only_messages_in_lanes() -> None:
     """The common lane is one of them; a message without a lane is in none, not in that with an empty name."""
-    assert parse_filter(["lane:*"]).matches(subject(lane=lane)) is found
+    found = [lane for lane in ("acme", "", None) if parse_filter(["lane:*"]).matches(subject(lane=lane))]
+
+    assert found == ["acme", ""]
 
 
 def test_all_terms_must_match() -> None:

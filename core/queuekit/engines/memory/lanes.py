@@ -36,7 +36,8 @@ class Lanes:
         """Note that a message has left *lane*, because it was *claimed* or removed."""
         tail, count = self._tails.pop(lane.key)
         if count > 1:
-            self._tails[lane.key] = (tail, count - 1)
+            last = tag - lane.step if tag == tail and not claimed else tail
+            self._tails[lane.key] = (last, count - 1)
         if not self._tails:
             self._now = 0
         elif claimed:

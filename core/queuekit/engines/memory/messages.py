@@ -238,7 +238,7 @@ class MessageStore:
     def remove(self, name: str, ids: Sequence[str] | None, places: set[Place], now: float) -> list[str]:
         """Delete messages in *places*: those with *ids*, or all."""
         found = self._existing_entries(name, places, ids)
-        for entry in found:
+        for entry in sorted(found, key=Entry.sort_key, reverse=True):  # the last of a lane gives its turn back
             self._leave(entry, now)
         return [entry.id for entry in found]
 

@@ -151,7 +151,7 @@ def _commit_part(engine: Engine, items: Sequence[CommitItem]) -> list[bool]:
                 raise
             careful = True
         else:
-            if careful:
+            if careful or not all(done):
                 lanes.give_back(engine, sends, tags)
             return done
     raise AssertionError("unreachable")

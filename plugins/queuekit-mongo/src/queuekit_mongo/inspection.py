@@ -64,6 +64,8 @@ _PLAIN = dict.fromkeys(
 """The fields to read of a document that cannot be read as a whole."""
 _REPLAYED = dict.fromkeys(("id", "queue", "priority", "unique", "key", "lane"), True)
 """The fields to read of a dead letter to replay it."""
+_REMOVED = dict.fromkeys(("id", "queue", "priority", "lane", "due", "session"), True)
+"""The fields to read of a message to remove it."""
 _IS_LATER = {"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}
 
 
@@ -266,12 +268,14 @@ def remove(engine: Engine, queue: str, ids: Sequence[str] | None, *, places: Ite
 
 def _remove_some(engine: Engine, wanted: Doc, removed: list[str], window: float, *, leased: bool) -> bool:
     """Remove a batch of *wanted* messages, add their ids to *removed*, and return whether there may be more."""
-    docs = list(engine.messages.find(wanted, {"session": True}, limit=BATCH))
+    docs = list(engine.messages.find(wanted, _REMOVED, limit=BATCH))
     if leased:
         # A process that died during a commit may have left them locked.
         engine.kill_sessions(doc.get("session") for doc in docs)
     if docs:
-        removed += _mark_gone(engine, wanted, [doc["_id"] for doc in docs], window)
+        found = _mark_gone(engine, wanted, [doc["_id"] for doc in docs], window)
+        lanes.leave(engine, [doc for doc in docs if str(doc.get("id")) in set(found)])
+        removed += found
     return len(docs) >= BATCH
 
 

@@ -7,9 +7,9 @@ others of its priority.
 
 The last tag of each lane is a document of the collection ``lanes``. It is written before the messages are, in one call
 for all lanes of a batch. A sender that dies in between leaves a gap in the order, and nothing else. Messages that are
-refused give their turns back, or a lane that repeats itself would fall behind the others. The time of all
-lanes is read off the first tagged message; if none is ready, it is the last tag of any lane. The upkeep removes lanes
-whose last tags it has passed.
+refused give their turns back, or a lane that repeats itself would fall behind the others: the lane is owed these turns,
+and its next messages do not move it on for as many. The time of all lanes is read off the first tagged message; if none
+is ready, it is the last tag of any lane. The upkeep removes lanes whose last tags it has passed.
 
 Source:
     P. Goyal, H. Vin, H. Cheng, "Start-time fair queueing", 1996; S. Golestani, "A self-clocked fair queueing scheme",
@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from bson.int64 import Int64
 from bson.timestamp import Timestamp
-from pymongo import ASCENDING, DESCENDING, ReturnDocument, UpdateOne
+from pymongo import ASCENDING, DESCENDING, UpdateOne
 
 from queuekit.envelope import TURN, Envelope, Lane
 from queuekit_mongo.engine import Engine
@@ -42,7 +42,7 @@ from queuekit_mongo.layout import (
     whole,
 )
 
-__all__ = ["Tags", "enter_again", "enter_sent", "give_back", "promote", "sweep"]
+__all__ = ["Tags", "enter_again", "enter_sent", "give_back", "leave", "promote", "sweep"]
 
 QUIET = 60.0
 """Seconds after the last change of a lane before it may be removed, longer than its messages take to be inserted."""
@@ -72,9 +72,12 @@ class _Entrant(NamedTuple):
 
 def enter_sent(engine: Engine, envelopes: Sequence[Envelope], now: float) -> Tags:
     """Return the tags of those of *envelopes* that have a lane and are ready at *now*, in order."""
-    some = [one for one in envelopes if one.lane is not None and not is_later(one, now)]
-    ids = [message_id(one.queue, one.id) for one in some]
-    return _enter(engine, ids, [_Entrant(_level(one.queue, one.priority), one.lane or Lane()) for one in some])
+    some = {  # each once, as a message that is repeated within the batch is stored once
+        message_id(one.queue, one.id): _Entrant(_level(one.queue, one.priority), one.lane)
+        for one in envelopes
+        if one.lane is not None and not is_later(one, now)
+    }
+    return _enter(engine, list(some), list(some.values()))
 
 
 def enter_again(engine: Engine, docs: Sequence[Doc]) -> Tags:
@@ -84,31 +87,39 @@ def enter_again(engine: Engine, docs: Sequence[Doc]) -> Tags:
 
 
 def give_back(engine: Engine, envelopes: Sequence[Envelope], tags: Tags) -> None:
-    """Move lanes back to the last of *envelopes* that are stored with their *tags*; others were refused.
-
-    A lane that others have entered since stays: its messages would not be in the order in which they were sent.
-    """
+    """Owe lanes the turns of those of *envelopes* that are not stored with their *tags*: they were refused."""
     if not tags:
         return
     found = engine.messages.find({"_id": {"$in": list(tags)}}, {"due": True})
     stored = {doc["_id"] for doc in found if doc.get("due") == tags[doc["_id"]]}
-    ends: dict[str, int] = {}
-    kept: dict[str, int] = {}
-    steps: defaultdict[str, int] = defaultdict(int)
+    refused: dict[str, _Entrant] = {}
     for one in envelopes:
         id = message_id(one.queue, one.id)
-        if one.lane is None or id not in tags:
-            continue
-        name = _Entrant(_level(one.queue, one.priority), one.lane).name
-        ends[name] = end = _number(tags[id])
-        steps[name] += one.lane.step
-        if id in stored:
-            kept[name] = end
-    moves = [
-        UpdateOne({"_id": name, "tail": end}, {"$set": {"tail": Int64(kept.get(name, end - steps[name]))}})
-        for name, end in ends.items()
-        if kept.get(name) != end
-    ]
+        if one.lane is not None and id in tags and id not in stored:
+            refused[id] = _Entrant(_level(one.queue, one.priority), one.lane)
+    owed: defaultdict[str, int] = defaultdict(int)
+    for entrant in refused.values():
+        owed[entrant.name] += entrant.lane.step
+    if owed:
+        more = {name: {"$set": {"owed": {"$add": [WHOLE("$owed"), Int64(step)]}}} for name, step in owed.items()}
+        engine.lanes.bulk_write([UpdateOne({"_id": name}, [change]) for name, change in more.items()], ordered=False)
+
+
+def leave(engine: Engine, docs: Sequence[Doc]) -> None:
+    """Move lanes back whose last messages were *docs*, which are removed: nobody takes their turns."""
+    turns: defaultdict[str, dict[int, int]] = defaultdict(dict)
+    for doc in docs:
+        entrant, tag = _entrant(doc), doc.get("due")
+        if entrant is not None and isinstance(tag, Timestamp):
+            turns[entrant.name][_number(tag)] = entrant.lane.step
+    moves: list[UpdateOne] = []
+    for lane in engine.lanes.find({"_id": {"$in": list(turns)}}, {"tail": True}) if turns else ():
+        steps, tail = turns[lane["_id"]], _bounded(lane.get("tail"))
+        before = tail
+        while tail in steps:
+            tail -= steps[tail]
+        if tail != before:
+            moves.append(UpdateOne({"_id": lane["_id"], "tail": before}, {"$set": {"tail": Int64(tail)}}))
     if moves:
         engine.lanes.bulk_write(moves, ordered=False)
 
@@ -172,18 +183,19 @@ def _enter(engine: Engine, ids: Sequence[str], entrants: Sequence[_Entrant]) -> 
     steps: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     for one in entrants:
         steps[one.level][one.name] += one.lane.step
-    ends: dict[str, int] = {}
+    states: dict[str, _State] = {}
     for levels in _parts(list(steps)):
         some = {level: steps[level] for level in levels}
-        ends |= _move_on(engine, some)
+        states |= _move_on(engine, some)
     tags: Tags = {}
     for id, one in zip(ids, entrants, strict=True):
-        ends[one.name] = end = ends[one.name] + one.lane.step
-        tags[id] = Timestamp(min(end, _LATEST) >> 32, min(end, _LATEST) & 0xFFFFFFFF)
+        states[one.name] = state = states[one.name].after(one.lane.step)
+        end = min(state.tail, _LATEST)
+        tags[id] = Timestamp(end >> 32, end & 0xFFFFFFFF)
     return tags
 
 
-def _move_on(engine: Engine, steps: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+def _move_on(engine: Engine, steps: Mapping[str, Mapping[str, int]]) -> dict[str, _State]:
     """Move lanes on by their *steps*, and return where each of them was.
 
     A batch of one lane, as most have, learns that from the write itself. Others have read it before: if two senders do
@@ -193,37 +205,66 @@ def _move_on(engine: Engine, steps: Mapping[str, Mapping[str, int]]) -> dict[str
     times = _Times(engine, list(steps), names)
     lanes = engine.lanes
     changes = {
-        name: [{"$set": {"level": level, "tail": _moved(times.starts[level], step), "at": "$$NOW"}}]
+        name: [{"$set": {"level": level, "at": "$$NOW", **_moved(times.starts[level], step)}}]
         for level, some in steps.items()
         for name, step in some.items()
     }
     if len(names) == 1:
-        ((level, some),) = steps.items()
-        ((name, step),) = some.items()
-        after = engine.insist(
-            lambda: lanes.find_one_and_update(
-                {"_id": name}, changes[name], upsert=True, return_document=ReturnDocument.AFTER
-            )
-        )
-        return {name: max(times.starts[level], whole((after or {}).get("tail")) - step)}
-    writes = [UpdateOne({"_id": name}, change, upsert=True) for name, change in changes.items()]
-    engine.insist(lambda: lanes.bulk_write(writes, ordered=False))
-    return {name: max(times.starts[level], times.tails.get(name, 0)) for level, some in steps.items() for name in some}
+        (name,) = names
+        before = engine.insist(lambda: lanes.find_one_and_update({"_id": name}, changes[name], upsert=True))
+        times.lanes[name] = _State.read(before or {})
+    else:
+        writes = [UpdateOne({"_id": name}, change, upsert=True) for name, change in changes.items()]
+        engine.insist(lambda: lanes.bulk_write(writes, ordered=False))
+    return {
+        name: times.lanes.get(name, _State()).begun(times.starts[level])
+        for level, some in steps.items()
+        for name in some
+    }
 
 
 def _moved(start: int, step: int) -> Doc:
-    """Return an expression: the last tag of a lane that has moved on by *step*, not from before *start*."""
-    return {"$add": [{"$max": [WHOLE("$tail"), Int64(start)]}, Int64(step)]}
+    """Return what a lane is after it has moved on by *step*, not from before *start*; as :class:`_State` says."""
+    tail, begin = WHOLE("$tail"), Int64(start)
+    owed = {"$cond": [{"$lt": [tail, begin]}, Int64(0), WHOLE("$owed")]}
+    left = {"$subtract": [owed, Int64(step)]}
+    return {
+        "tail": {"$subtract": [{"$max": [tail, begin]}, {"$min": [left, Int64(0)]}]},
+        "owed": {"$cond": [{"$gt": [left, Int64(0)]}, left, "$$REMOVE"]},
+    }
+
+
+class _State(NamedTuple):
+    """Where a lane is."""
+
+    tail: int = 0
+    """Its last tag."""
+    owed: int = 0
+    """What its next messages need not move it on."""
+
+    @classmethod
+    def read(cls, doc: Doc) -> _State:
+        """Return what a document, which may be a foreign one, says."""
+        return cls(_bounded(doc.get("tail")), _bounded(doc.get("owed")))
+
+    def begun(self, start: int) -> _State:
+        """Return it where the time of all lanes is *start*: it keeps nothing of before that."""
+        return self if self.tail >= start else _State(start)
+
+    def after(self, step: int) -> _State:
+        """Return it after a message of *step*."""
+        left = self.owed - step
+        return _State(self.tail - min(left, 0), max(left, 0))
 
 
 class _Times:
-    """The time of all lanes in each of *levels*, and the last tags of *lanes*, read in one call."""
+    """The time of all lanes in each of *levels*, and where *lanes* are, read in one call."""
 
     def __init__(self, engine: Engine, levels: Sequence[str], lanes: Sequence[str] = ()) -> None:
-        pipeline: list[Doc] = [{"$match": {"_id": {"$in": list(lanes)}}}, {"$project": {"tail": True}}]
+        pipeline: list[Doc] = [{"$match": {"_id": {"$in": list(lanes)}}}, {"$project": {"tail": True, "owed": True}}]
         for level in levels:
             pipeline += [_union(engine.messages.name, _head(level)), _union(engine.lanes.name, _last(level))]
-        self.tails: dict[str, int] = {}
+        self.lanes: dict[str, _State] = {}
         heads: dict[str, int] = {}
         lasts = dict.fromkeys(levels, 0)
         whole_reply = len(lanes) + 2 * len(levels) + 1
@@ -233,7 +274,7 @@ class _Times:
             elif "last" in doc:
                 lasts[doc["_id"]] = _bounded(doc["last"])
             else:
-                self.tails[doc["_id"]] = _bounded(doc.get("tail"))
+                self.lanes[doc["_id"]] = _State.read(doc)
         self.starts = lasts | heads
 
 

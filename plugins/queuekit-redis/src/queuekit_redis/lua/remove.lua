@@ -1,6 +1,6 @@
 -- KEYS: queue. ARGV: prefix of unique keys, window, places separated by commas, most, then ids (none: all).
 -- Returns the ids of the removed messages.
-local q, removed = opened(KEYS[1]), {}
+local q, removed, turns = opened(KEYS[1]), {}, {}
 local unique_prefix, window, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local allowed = {}
 for name in ARGV[3]:gmatch('%w+') do allowed[name] = true end
@@ -16,6 +16,24 @@ local function take_out(id)
   free_key_of(q, id, value, unique_prefix)
   leave(q, id, pack(STEP, step_of(value)), window, '--------')
   table.insert(removed, id)
+  if name == 'ready' and score % SPAN >= TAGGED then
+    local lane, step = lane_of(value)
+    if lane then table.insert(turns, {score, level_at(score) .. lane, step}) end
+  end
+end
+
+-- A lane whose last message is removed goes back to the one before: else it would wait for turns that nobody takes.
+local function give_back()
+  if call('EXISTS', q.ready) == 0 then
+    call('DEL', q.lanes, q.turns)
+    return
+  end
+  table.sort(turns, function(one, other) return one[1] > other[1] end)
+  for _, turn in ipairs(turns) do
+    if tonumber(call('ZSCORE', q.lanes, turn[2]) or 0) == turn[1] then
+      call('ZADD', q.lanes, turn[1] - turn[3], turn[2])
+    end
+  end
 end
 
 local function first_of(name)
@@ -36,5 +54,6 @@ else
     end
   end
 end
+if #turns > 0 then give_back() end
 flush(q)
 return removed
