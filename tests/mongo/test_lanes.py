@@ -68,7 +68,7 @@ def test_message_that_a_commit_finds_known_takes_no_turn(broker: MongoBroker) ->
 
 @pytest.mark.parametrize("batch", [["a"], ["a", "b"]], ids=["one-lane", "two-lanes"])
 @pytest.mark.parametrize("order", [1, -1], ids=["in-turn", "reversed"])
-def test_senders_that_are_refused_at_once_take_no_turn(broker: MongoBroker, batch: list[str], order: int) -> None:
+def test_senders_that_are_rejected_at_once_take_no_turn(broker: MongoBroker, batch: list[str], order: int) -> None:
     """Whoever of two senders of a lane learns first that the messages are known, and though both have entered it."""
     now = broker._engine.time.earliest()
     known = [message(f"{lane}-0", lane) for lane in batch]

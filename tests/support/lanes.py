@@ -106,7 +106,7 @@ class LaneCases:
         assert turns(broker, 20)["long"] in (9, 10, 11)
 
     @pytest.mark.parametrize("way", ["id", "key"])
-    def test_refused_message_takes_no_turn(self, broker: Broker, way: str) -> None:
+    def test_rejected_message_takes_no_turn(self, broker: Broker, way: str) -> None:
         """A lane that repeats what waits, as a debounced call does, does not fall behind the others."""
         unique = None if way == "id" else Unique(key=unique_name("u"))
         broker.send(in_lane("long", 60))

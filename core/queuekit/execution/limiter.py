@@ -45,6 +45,8 @@ _CONTENDED = 1.0
 """Seconds, on average, until a message comes back for which no start could be reserved."""
 _MISSED = 10.0
 """Seconds after its turn at which a message needs another one. Shorter, a busy worker would put off too many."""
+_AFTER_A_CRASH = 2
+"""Number of the delivery after a worker has died, unless the message was delivered more often."""
 
 
 @define
@@ -279,7 +281,10 @@ class Limiter:
         turn = max(wish.found.values(), default=now)
         if turn <= now:
             return None
-        delay = 0.0 if self._longest_delay is None else min(turn - now, self._longest_delay)
+        wait = turn - now if self._longest_delay is None else min(turn - now, self._longest_delay)
+        if delivery.crashes:  # which a message that is replaced would lose
+            return Outcome(delivery=delivery, settlement=Release(delivery, delay=wait), status="held")
+        delay = 0.0 if self._longest_delay is None else wait
         envelope = with_turn(delivery.envelope, turn, delay)
         return Outcome(delivery=delivery, settlement=Replace(delivery, envelope), status="held")
 
@@ -312,9 +317,13 @@ def _is_rated(run: Run) -> bool:
 
 
 def _wish(run: Run, now: float, granted: set[int]) -> _Wish | None:
-    """Return what *run* needs; ``None`` if no limit applies. A message that may have crashed has had its start."""
+    """Return what *run* needs; ``None`` if no limit applies.
+
+    A message whose worker died may not have begun, and nor may what was fetched with it, so it needs a start. It has
+    that when it comes back for the second time.
+    """
     limits, envelope = run.task.defaults.limits, run.delivery.envelope
-    if not limits or run.delivery.crashes:
+    if not limits or (run.delivery.crashes and run.delivery.number > _AFTER_A_CRASH):
         return None
     keys = run.limit_keys
     named = [(limit.named(run.task.name), limit) for limit in limits if isinstance(limit, Rate)]

@@ -240,16 +240,19 @@ def test_snoozed_message_needs_a_new_start(bench: Bench) -> None:
     assert min(gaps(begun)) >= 59.9
 
 
-def test_message_that_crashed_does_not_wait_again(bench: Bench) -> None:
-    """A message whose worker died has had its start."""
-    pay = pay_task(bench, Rate("1/h"))
-    pay.send("a")
-    take(bench.app)
+def test_messages_of_a_worker_that_died_exceed_no_limit(bench: Bench) -> None:
+    """Those that it had fetched may not have begun, so each waits for a start; they are suspects as before."""
+    pay = pay_task(bench, Rate("1/m"))
+    bench.app.send_many([pay.s("a") for _ in range(5)])
+    take(bench.app, 5)
     bench.clock.advance(31)
-
     bench.work(until=0)
+    waiting = inside(bench.app, Place.DELAYED)
+    bench.work(until=600)
 
-    assert len(bench.begun["a"]) == 1
+    assert [stored.crashes for stored in waiting] == [1] * 4
+    assert (len(bench.begun["a"]), gaps(bench.begun["a"])) == (5, {60.0})
+    assert max(bench.deliveries.values()) == 2
 
 
 def test_waiting_counts_as_neither_attempt_nor_crash(bench: Bench) -> None:

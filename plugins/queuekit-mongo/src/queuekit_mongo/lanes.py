@@ -92,13 +92,13 @@ def give_back(engine: Engine, envelopes: Sequence[Envelope], tags: Tags) -> None
         return
     found = engine.messages.find({"_id": {"$in": list(tags)}}, {"due": True})
     stored = {doc["_id"] for doc in found if doc.get("due") == tags[doc["_id"]]}
-    refused: dict[str, _Entrant] = {}
+    absent: dict[str, _Entrant] = {}
     for one in envelopes:
         id = message_id(one.queue, one.id)
         if one.lane is not None and id in tags and id not in stored:
-            refused[id] = _Entrant(_level(one.queue, one.priority), one.lane)
+            absent[id] = _Entrant(_level(one.queue, one.priority), one.lane)
     owed: defaultdict[str, int] = defaultdict(int)
-    for entrant in refused.values():
+    for entrant in absent.values():
         owed[entrant.name] += entrant.lane.step
     if owed:
         more = {name: {"$set": {"owed": {"$add": [WHOLE("$owed"), Int64(step)]}}} for name, step in owed.items()}
