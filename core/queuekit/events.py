@@ -913,8 +913,8 @@ class LogSubscriber:
         self._worker.info("%s %s", event.worker, text, extra=_data(event))
 
     def _paused(self, event: PausesChanged) -> None:
-        lines = event.lines or ("nothing any more",)
-        self._worker.info("%s: paused: %s", event.worker, "; ".join(map(clean, lines)), extra=_data(event))
+        text = f"paused: {'; '.join(map(clean, event.lines))}" if event.lines else "nothing is paused any more"
+        self._worker.info("%s: %s", event.worker, text, extra=_data(event))
 
     def _ready(self, event: WorkerReady) -> None:
         self._worker.info("%s ready", event.worker, extra=_data(event))

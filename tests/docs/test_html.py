@@ -77,6 +77,18 @@ def test_settings_page_has_the_real_defaults() -> None:
     assert defaults["QUEUEKIT_WORKER__CONCURRENCY"] == "10"
 
 
+@pytest.mark.parametrize(
+    "command", ["init", "worker", "schedules add", "dlq drop", "dlq purge", "plugin contract", "top", "metrics"]
+)
+def test_command_is_shown_under_its_name(command: str) -> None:
+    """And not under that of the function behind it."""
+    page = (BUILT / "reference" / "cli.html").read_text(encoding="utf-8")
+    shown = html.unescape(re.sub("<[^>]+>", "", page)).splitlines()
+
+    assert any(line.startswith(f"queuekit {command} [OPTIONS]") for line in shown)
+    assert not any(line.startswith("queuekit command") for line in shown)
+
+
 def test_options_have_two_dashes() -> None:
     """What a reader copies from the page of commands is what the program takes."""
     shown = text(BUILT / "reference" / "cli.html")

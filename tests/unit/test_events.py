@@ -216,7 +216,7 @@ LINES = [
         "w: paused: the queue 'a', by ann; the task 'b', by bob",
         id="paused",
     ),
-    pytest.param(PausesChanged(worker="w", lines=()), "INFO", "w: paused: nothing any more", id="resumed"),
+    pytest.param(PausesChanged(worker="w", lines=()), "INFO", "w: nothing is paused any more", id="resumed"),
     pytest.param(
         WorkerGaveUp(number=1, how="exited with code 3", tries=5),
         "CRITICAL",

@@ -205,7 +205,7 @@ def drop(session: Session, *, dry_run: bool, rate: float | None, by: str | None,
 
 command.add_command(drop)
 purge = copy.copy(drop)
-purge.short_help = "Another name of drop."
+purge.name, purge.short_help = "purge", "Another name of drop."
 command.add_command(purge, "purge")
 
 

@@ -98,6 +98,7 @@ class Program(click.Group):
         name = ALIASES.get(cmd_name, cmd_name)
         if name in COMMANDS:
             command: click.Command = import_module(f"queuekit.cli.{name}").command
+            command.name = name  # click has it from the function
             return command
         plugins = ctx.ensure_object(Session).plugins()
         for spec in plugin_commands(plugins):

@@ -124,6 +124,7 @@ def test_version_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "command"), [pytest.param(*found, id=found[0]) for found in all_commands()])
 def test_every_command_and_option_is_explained(name: str, command: click.Command) -> None:
     """No command and no option lacks its help."""
+    assert command.name == name.rsplit(maxsplit=1)[-1]
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
 
     assert command.help, name
