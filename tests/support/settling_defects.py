@@ -120,14 +120,14 @@ class RetryFreesKey(Defective):
 
 
 class DeadWithoutReason(Defective):
-    """Buries without a word."""
+    """Keeps dead letters without their reasons."""
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         return super().settle([Dead(s.delivery, reason="") if isinstance(s, Dead) else s for s in settlements])
 
 
 class DeadAreDropped(Defective):
-    """Has no grave."""
+    """Keeps no dead letters."""
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         return super().settle([Ack(s.delivery) if isinstance(s, Dead) else s for s in settlements])
