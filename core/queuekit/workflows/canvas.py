@@ -165,7 +165,7 @@ def chord(
     on_error: Errors = (),
     id: str | None = None,
 ) -> Chord[R]:
-    """Return a chord: a group with a callback that runs once, with the list of the results as its last argument.
+    """Return a chord: a group with a callback that is sent once, with the list of the results as its last argument.
 
     Args:
         members: A group, or the members of one.
