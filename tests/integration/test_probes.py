@@ -102,14 +102,15 @@ def test_probes_say_which_loop_is_deaf_and_the_service_manager_is_told(
     while told.recv(100) != b"READY=1":
         assert group.alive()
     until(says, "ready", "ok")
-    assert says("startup") == says("live") == (True, "ok")
+    until(says, "live", "ok")  # on a busy machine, a loop may stand still for longer than it may
+    assert says("startup") == (True, "ok")
 
     gate = fleet.gate()
     blocked = ablock.send(5, str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [blocked.id]), what="a blocker running")
     with fault(fleet, "down"):
         until(says, "ready", "the broker does not answer")
-        assert says("live") == (True, "ok")
+        until(says, "live", "ok")
 
     with fault(fleet, "hang"):
         until(says, "live", "the fetch loop of")

@@ -6,7 +6,7 @@ from queuekit.operations.stacks import ask_stack
 from queuekit.wire.stacks import StackReport
 from support.fault_tasks import ahold, hog, hold
 from support.fleet import Fleet, freeze
-from support.waiting import PATIENCE
+from support.waiting import PATIENCE, wait_until
 
 HOG = "ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))"
 
@@ -45,9 +45,10 @@ def test_shows_a_body_that_holds_the_interpreter(fleet: Fleet, pool: str) -> Non
     result = hog.send(3 * PATIENCE)
     fleet.reached("begin", 1)
 
-    report = report_of(fleet, result.id)
+    # It has written that it begins one line before.
+    report = wait_until(lambda: (found := report_of(fleet, result.id)).frames[0].code == HOG and found, what=HOG)
 
-    assert (report.kind, report.frames[0].code) == (pool, HOG)
+    assert report.kind == pool
 
 
 def test_says_that_a_process_is_stopped(fleet: Fleet) -> None:
