@@ -320,7 +320,7 @@ class Queuekit(Periodic):
     ) -> None:
         """Override settings, as the command line does; call it before anything is sent or read.
 
-        An app that was in use closes its connections.
+        An app that was in use closes its connections; if that fails, the error is logged, and the new settings hold.
 
         Args:
             overrides: Settings by dotted name, e.g. ``{"worker.concurrency": 4}``; they override all others.
@@ -334,8 +334,14 @@ class Queuekit(Periodic):
             self._config_path = _path(path) or self._config_path
             used = self._runtime
             self._config = self._plugins = self._runtime = self._sending = None
-        if used is not None:
+        if used is None:
+            return
+        try:
             used.close()
+        except Exception:
+            import logging  # an app that only sends need not have it
+
+            logging.getLogger("queuekit").warning("connections of the settings before did not close", exc_info=True)
 
     @property
     def config(self) -> Config:

@@ -45,6 +45,26 @@ def test_the_command_line_wins() -> None:
     assert (before, app.config.default_queue, app.config.origin("default_queue")) == ("a", "b", "command line")
 
 
+def test_another_configuration_holds_though_an_engine_does_not_close(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The error is logged, and the other engine is closed all the same."""
+    app, closed = make_app(backend=f"memory://{unique_name('r')}"), list[int]()
+    runtime = app.runtime
+
+    def refuse() -> None:
+        raise OSError("it is gone")
+
+    monkeypatch.setattr(runtime.broker, "close", refuse)
+    monkeypatch.setattr(runtime.need_backend("a test"), "close", lambda: closed.append(1))
+
+    app.configure({"default_queue": "b"})
+
+    assert (app.runtime.config.default_queue, closed) == ("b", [1])
+    assert "it is gone" in caplog.text
+    app.close()
+
+
 def test_another_configuration_closes_what_was_open(tmp_path: Path) -> None:
     """The connections of the settings before would stay open for as long as the process lives."""
     file = tmp_path / "queue.db"

@@ -116,9 +116,11 @@ class Runtime:
 
     def close(self) -> None:
         """Close broker and backend; they reconnect when used."""
-        self.broker.close()
-        if self.backend is not None:
-            self.backend.close()
+        try:
+            self.broker.close()
+        finally:
+            if self.backend is not None:
+                self.backend.close()
 
 
 def backend_url(config: Config, plugins: Plugins) -> EngineURL | None:
