@@ -291,15 +291,25 @@ def test_the_time_limit_of_a_function_reaches_its_generator(run: Callable[..., R
     """It is raised at the ``yield`` like an error of the body."""
     app = make_app(middlewares=[recorder := Recorder()])
 
-    @app.task(name="t", timeout=0.05)
+    @app.task(name="t")
     def endless() -> None:
         while True:
             time.sleep(0.001)
 
-    result = endless.send()
-    burst(app)
+    result = timed_out(app, endless, recorder)
 
     assert (result.info().error_type, recorder.seen[-1]) == ("TaskTimeout", ("m", "TaskTimeout"))
+
+
+def timed_out(app: Queuekit, task: Any, recorder: Recorder) -> Result[Any]:
+    """Run a task past its time limit; in the first, a busy machine may not even begin."""
+    for timeout in (0.05, 2.0, 20.0):
+        recorder.seen.clear()
+        result: Result[Any] = task.options(timeout=timeout).send()
+        burst(app)
+        if len(recorder.seen) > 1:
+            return result
+    pytest.fail("its body never begins")
 
 
 @pytest.mark.parametrize("kind", [Recorder, AsyncRecorder])
@@ -307,12 +317,11 @@ def test_the_time_limit_of_a_coroutine_reaches_its_generator(kind: type[Recorder
     """It sees the cancellation that ends the body."""
     app = make_app(middlewares=[recorder := kind()])
 
-    @app.task(name="t", timeout=0.05)
+    @app.task(name="t")
     async def endless() -> None:
         await asyncio.sleep(PATIENCE)
 
-    result = endless.send()
-    burst(app)
+    result = timed_out(app, endless, recorder)
 
     assert (result.info().error_type, recorder.seen[-1]) == ("TaskTimeout", ("m", "CancelledError"))
 

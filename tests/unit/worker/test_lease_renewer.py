@@ -4,6 +4,7 @@ import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.broker import Ack, Delivery, Limits
+from queuekit.clock import VirtualClock
 from queuekit.events import EngineBack, EngineDown
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
@@ -31,12 +32,15 @@ def held_in(deliveries: list[Delivery]) -> LeaseTable:
 
 def test_extends_what_is_held() -> None:
     """A message whose lease would long have ended is still nobody else's."""
-    app, lost = make_app(), list[int]()
-    deliveries = held(app, lease=0.2)
-    renewer = renewer_of(app, held_in(deliveries), lost, lease=0.2)
+    clock, lost = VirtualClock(), list[int]()
+    app = flaky_app(clock=clock)
+    renewer = renewer_of(app, held_in(held(app, lease=0.2)), lost, lease=0.2)
+    calls = broker_of(app).wire.calls
 
     renewer.start()
-    wait_until(lambda: app.runtime.clock.time() > deliveries[0].claimed_at + 0.5)
+    for count in range(1, 5):
+        wait_until(lambda count=count: calls.count("extend") > count)
+        clock.advance(0.15)
     others = app.runtime.broker.receive(["default"], limit=1, wait=0, lease=30)
     renewer.stop()
 

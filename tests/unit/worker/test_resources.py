@@ -100,6 +100,8 @@ def test_close_after_a_timeout(*, is_async: bool) -> None:
             wait_until(lambda result=result: result.state is State.FAILURE)
         if shop.begun.is_set():
             break
+    else:
+        pytest.fail("its body never begins")
 
     assert shop.closed == after("CancelledError" if is_async else "TaskTimeout")
 
