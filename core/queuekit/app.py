@@ -341,7 +341,9 @@ class Queuekit(Periodic):
         except Exception:
             import logging  # an app that only sends need not have it
 
-            logging.getLogger("queuekit").warning("connections of the settings before did not close", exc_info=True)
+            logging.getLogger("queuekit.resources").warning(
+                "connections of the settings before did not close", exc_info=True
+            )
 
     @property
     def config(self) -> Config:
