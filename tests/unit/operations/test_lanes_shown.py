@@ -11,6 +11,8 @@ from queuekit.envelope import Lane
 from queuekit.limits import arg
 from queuekit.operations.admin import Admin
 from queuekit.operations.filters import parse_filter
+from queuekit.operations.lane_counts import LOOKED_AT as COUNTED
+from queuekit.operations.lane_counts import LaneCounts, count_lanes
 from queuekit.operations.lane_places import LOOKED_AT
 from queuekit.operations.listing import list_messages
 from queuekit.operations.why import collect, reasons
@@ -101,3 +103,69 @@ def test_send_into_a_lane_and_list_it(tmp_path: Path) -> None:
     assert [line.split()[2] for line in listed[1:3]] == ["-", "acme"]
     assert "ls default 'lane:two words' --state" in first.stderr
     assert [one["lane"] for one in as_json["messages"]] == ["acme"]
+
+
+def test_lanes_of_a_queue_are_counted(app: Queuekit) -> None:
+    """Those in which most messages wait come first; the common lane is one of them."""
+    app.send(Signature("report", (None,), id="common"))
+    admin = Admin(app)
+    (view,) = admin.queues()
+
+    found = count_lanes(admin, view)
+
+    assert found == LaneCounts(waiting={"a": 3, "b": 2, "c": 1, "": 1}, more=0, whole=True)
+
+
+def test_lanes_are_counted_at_the_cost_of_a_page(app: Queuekit) -> None:
+    """Of a long queue with many lanes, the head is looked at, and ten lanes are shown."""
+    app.send_many([Signature("report", (f"t-{number % 30}",)) for number in range(2 * COUNTED)])
+    admin = Admin(app)
+    (view,) = admin.queues()
+
+    found = count_lanes(admin, view)
+
+    assert found is not None
+    assert (len(found.waiting), found.more, found.whole) == (10, 23, False)
+    assert sum(found.waiting.values()) <= COUNTED
+
+
+def test_lanes_are_asked_for_where_tasks_have_them_alone() -> None:
+    """An app without fair_by pays nothing, and a queue where nothing waits has none."""
+    plain, fair = make_app(), make_app()
+    plain.task(name="report")(lambda tenant: tenant)
+    plain.send(Signature("report", ("a",)))
+    fair.task(name="report", fair_by=arg("tenant"))(lambda tenant: tenant)
+
+    for app in (plain, fair):
+        admin = Admin(app)
+        assert [count_lanes(admin, view) for view in admin.queues()] == [None] * len(admin.queues())
+
+
+LANES = """
+from queuekit import Queuekit
+from queuekit.limits import arg
+
+app = Queuekit(broker="sqlite:///jobs.db")
+
+
+@app.task(fair_by=arg("tenant"))
+def report(tenant: str | None) -> None:
+    pass
+"""
+
+
+def test_queues_shows_the_lanes(tmp_path: Path) -> None:
+    """Below the queues, as text, and with each queue as JSON."""
+    (tmp_path / "fairly.py").write_text(LANES)
+    app = Queuekit(broker=f"sqlite:///{tmp_path}/jobs.db")
+    app.send_many([Signature("report", ("x",), fair_by=Lane(lane), ignore_result=True) for lane in ("a", "b", "b", "")])
+    app.close()
+
+    shown = queuekit("--app", "fairly:app", "queues", folder=tmp_path)
+    (queue,) = json.loads(queuekit("--app", "fairly:app", "queues", "--json", folder=tmp_path).stdout)
+
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.split("LANE", 1)[1].split()[:4] == ["WAITING", "default", "b", "2"]
+    assert "(common)" in shown.stdout
+    assert queue["lanes"][0] == {"lane": "b", "waiting": 2}
+    assert queue["lanes_complete"] is True

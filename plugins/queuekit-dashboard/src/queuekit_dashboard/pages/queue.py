@@ -9,8 +9,10 @@ from queuekit import durations
 from queuekit.broker import Place, QueueCounts
 from queuekit.errors import OptionError, QueuekitError
 from queuekit.ids import check_name
+from queuekit.operations.admin import QueueView
 from queuekit.operations.dead_letters import parse_rate
 from queuekit.operations.filters import Filter, parse_filter
+from queuekit.operations.lane_counts import LaneCounts, count_lanes
 from queuekit.operations.listing import Listing, list_messages
 from queuekit.operations.pauses import pause, resume
 from queuekit_dashboard.bulk import MoveTarget
@@ -49,6 +51,7 @@ def show(call: PageRequest) -> HtmlPage:
             "known": sample.workers is not None,
             "rate": rate_of(sample, name),
             "history": call.site.figures.history(name),
+            "lanes": _lanes(call, name, counts),
             "listing": listing,
             "problem": problem,
             "filter": text,
@@ -129,6 +132,14 @@ def _listing(call: PageRequest, name: str, place: Place, text: str, cursor: str 
     except QueuekitError as error:
         return None, " ".join(error.lines())
     return found, ""
+
+
+def _lanes(call: PageRequest, name: str, counts: QueueCounts) -> LaneCounts | None:
+    """Return the lanes of a queue; ``None`` if there are none, or they cannot be read: the page says why below."""
+    try:
+        return count_lanes(call.admin, QueueView(name=name, counts=counts))
+    except QueuekitError:
+        return None
 
 
 def _place(text: str) -> Place:
