@@ -46,7 +46,7 @@ BROKER_PLAN: Mapping[str, Support] = {
     ),
     "remove": Support("emulated", "a cancelled message is dropped when its turn comes"),
     "dead_letters": Support(
-        "emulated", "they are records of the result backend; without one that can scan, they leave the queue"
+        "emulated", "they are records of the result backend; without one that can scan, they are deleted"
     ),
     "commit": Support("emulated", "result, follow-ups and settlement go one after the other, each idempotent"),
     "processes": Support("refused", "commands and multiple workers are refused: only one process sees the queues"),

@@ -145,7 +145,7 @@ def test_loses_no_reason_when_the_broker_is_down(suite: TestPlacesWithDeadLetter
 
 
 def test_is_put_around_brokers_that_keep_none() -> None:
-    """Where the backend can list records; else they leave the queue, as the broker does it."""
+    """Where the backend can list records; else they are deleted, as the broker does it."""
     scans, lists_nothing = MemoryBackend(new_url()), MemoryBackend(new_url())
     lists_nothing.capabilities = BackendCapabilities(scan=False)
 

@@ -18,6 +18,8 @@ from queuekit.serializer import Serializer
 from queuekit_testing.scaffold import KINDS, PluginNames, plugin_files, write_plugin
 from support import commands
 
+MARK = re.compile(r":\w+:`~?(?:\w+\.)*(\w+)`")
+"""What Sphinx would make a link of; a terminal and a comment show it as it stands."""
 CONTRACTS = {"broker": Broker, "backend": Backend, "serializer": Serializer, "middleware": Middleware}
 FILES = {
     ".github/workflows/test.yml",
@@ -117,6 +119,7 @@ def test_skeleton_says_what_each_capability_means(kind: str) -> None:
     declared = [number for number, line in enumerate(lines) if line.endswith(("=True,", "=False,"))]
 
     assert len(declared) >= 4
+    assert not MARK.search("\n".join(lines))
     assert not [lines[number] for number in declared if not lines[number - 1].startswith("    # ")]
 
 
@@ -134,10 +137,11 @@ def test_contract_can_be_read_in_a_terminal(kind: str, tmp_path: Path) -> None:
     done = commands.queuekit("plugin", "contract", kind, folder=tmp_path)
 
     assert (done.returncode, done.stderr) == (0, "")
+    assert not MARK.search(done.stdout)
     for name, value in vars(CONTRACTS[kind]).items():
         if inspect.isfunction(value) and not name.startswith("_"):
             assert re.search(rf"^    (async )?def {name}\(", done.stdout, re.MULTILINE), name
-            assert (inspect.getdoc(value) or "").splitlines()[0] in done.stdout
+            assert MARK.sub(r"``\1``", (inspect.getdoc(value) or "").splitlines()[0]) in done.stdout
     declared = {"broker": Capabilities, "backend": BackendCapabilities}.get(kind)
     for field in attrs.fields(declared) if declared is not None else ():
         assert f"    {field.name}: bool" in done.stdout

@@ -24,7 +24,7 @@ from queuekit.broker import (
     Stored,
     Subscription,
 )
-from queuekit.envelope import Envelope, Unique
+from queuekit.envelope import Envelope, Lane, Unique
 from queuekit.middleware import Middleware, SentMessage
 from queuekit.serializer import Serializer
 
@@ -42,6 +42,7 @@ _DATA: Mapping[str, tuple[type, ...]] = {
         Limits,
         Envelope,
         Unique,
+        Lane,
         Delivery,
         Lease,
         Ack,
@@ -62,6 +63,8 @@ _TITLES = {True: "Required methods", False: "Optional methods"}
 _WIDTH = 116
 _ATTRIBUTES = "\nAttributes:\n"
 """Heading of the last section of a docstring: the fields."""
+_ROLE = re.compile(r":\w+:`~?(?:\w+\.)*(\w+)`")
+"""A name with its mark for Sphinx, which says what it is and where."""
 _FIELD = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 _LEFT_TO_BASE = frozenset(
     {
@@ -132,7 +135,7 @@ def contract_text(kind: str) -> str:
     for data in _DATA[kind]:
         fields = [_indented(f"{head}\n{textwrap.indent(words, '    ')}".rstrip()) for _, head, words in _fields(data)]
         parts += [_heading(data), *fields, *map(_signature, _methods(data) if not fields else ())]
-    return "\n\n".join(parts)
+    return _ROLE.sub(r"``\1``", "\n\n".join(parts))
 
 
 def _heading(kind: type) -> str:
@@ -184,7 +187,7 @@ def _declared(node: ast.AnnAssign) -> str:
 
 def _plain(text: str) -> str:
     """Return a docstring without its marks for Sphinx, in one line."""
-    return re.sub(r":\w+:`(?:\w+\.)?(\w+)`", r"``\1``", " ".join(text.split())).replace("``", "")
+    return _ROLE.sub(r"\1", " ".join(text.split())).replace("``", "")
 
 
 def _body(kind: type) -> list[ast.stmt]:
