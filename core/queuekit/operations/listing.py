@@ -5,9 +5,9 @@ Where the broker does not report single messages, the list is made of the record
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from queuekit.backend import Backend, Page, Record
 from queuekit.broker import Place, Stored
@@ -23,6 +23,9 @@ from queuekit.wire.records import Info, read_info, result_key
 __all__ = ["MOST_LOOKED", "ListedMessage", "Listing", "list_messages"]
 
 T = TypeVar("T")
+V = TypeVar("V")
+_Read: TypeAlias = Callable[[int, str | None], Page[T]]
+"""Reads a page: at most so many, behind a cursor."""
 MOST_LOOKED = 10_000
 """Most messages that one call looks at to find those that a filter selects."""
 _FIRST, _MOST = 20, 500
@@ -116,24 +119,51 @@ def list_messages(
 
 
 def _from_broker(admin: Admin, query: _Query) -> Listing:
-    found: list[ListedMessage] = []
-    looked, size, cursor = 0, _FIRST, query.cursor
     runs = _runs(admin) if query.place is Place.LEASED else {}
+
+    def listed(stored: Stored) -> ListedMessage | None:
+        found = _listed(stored, admin.task_of(stored), runs)
+        return found if query.wanted.matches(_subject(found, admin.now())) else None
+
+    found, looked, cursor = _search(query, partial(_peek, admin, query), listed, lambda one: len(one.envelope.body))
+    return Listing(messages=tuple(found), looked=looked, cursor=cursor)
+
+
+def _search(
+    query: _Query, read: _Read[T], listed: Callable[[T], ListedMessage | None], weigh: Callable[[T], int]
+) -> tuple[list[ListedMessage], int, str | None]:
+    """Return the messages that *listed* returns, how many were looked at, and the cursor behind the last of these."""
+    found: list[ListedMessage] = []
+    looked, size, cursor = 0, min(_FIRST, query.limit), query.cursor
     while True:
-        # Never more than may still match: the cursor then stands behind the last message that was looked at.
-        size = min(size, query.limit - len(found))
-        page = _page(query, cursor, partial(_peek, admin, query, size))
+        room = query.limit - len(found)
+        page, some = _page(query, cursor, partial(_matching, read, listed, size, room))
+        found += some
         looked, cursor = looked + len(page.items), page.cursor
-        for stored in page.items:
-            listed = _listed(stored, admin.task_of(stored), runs)
-            if query.wanted.matches(_subject(listed, admin.now())):
-                found.append(listed)
-        size = alike([len(one.envelope.body) for one in page.items], most=_MOST) if page.items else _FIRST
         if cursor is None or len(found) >= query.limit or looked >= query.most:
-            return Listing(messages=tuple(found), looked=looked, cursor=cursor)
+            return found, looked, cursor
+        # As many as probably hold what is missing.
+        expected = (query.limit - len(found)) * looked // len(found) if found else _MOST
+        most = min(_MOST, max(1, expected), query.most - looked)
+        size = alike([weigh(one) for one in page.items], most=most) if page.items else min(_FIRST, most)
 
 
-def _page(query: _Query, cursor: str | None, read: Callable[[str | None], Page[T]]) -> Page[T]:
+def _matching(
+    read: _Read[T], listed: Callable[[T], ListedMessage | None], size: int, room: int, cursor: str | None
+) -> tuple[Page[T], list[ListedMessage]]:
+    """Return at most *size* messages after *cursor*, and those of them that match, of which there are at most *room*.
+
+    If more match, it reads again up to the last one that has room, so that the cursor stands behind that.
+    """
+    while True:
+        page = read(size, cursor)
+        some = [(place, one) for place, each in enumerate(page.items, 1) if (one := listed(each)) is not None]
+        if len(some) <= room:
+            return page, [one for _, one in some]
+        size = some[room - 1][0]
+
+
+def _page(query: _Query, cursor: str | None, read: Callable[[str | None], V]) -> V:
     """Return the page that *read* returns for *cursor*.
 
     Engines answer a cursor that is not theirs with different errors. Whether the cursor is the reason is known when
@@ -226,17 +256,15 @@ def _from_workers(admin: Admin, query: _Query) -> Listing:
 def _from_records(admin: Admin, query: _Query) -> Listing:
     """Return the messages whose records say that they have been sent and have not ended."""
     backend = admin.listing("listing the messages of this broker")
-    running, found, looked, cursor = _runs(admin), list[ListedMessage](), 0, query.cursor
-    while True:
-        left = query.limit - len(found)
-        page = _page(query, cursor, partial(_scan, admin, backend, min(_MOST, left)))
-        looked, cursor = looked + len(page.items), page.cursor
+    running = _runs(admin)
+
+    def listed(record: Record) -> ListedMessage | None:
         now = admin.now()
-        for listed in _recorded(page.items, query, now):
-            if listed.id not in running and query.wanted.matches(_subject(listed, now)):
-                found.append(listed)
-        if cursor is None or len(found) >= query.limit or looked >= query.most:
-            break
+        found = _recorded(record, query, now)
+        fits = found is not None and found.id not in running and query.wanted.matches(_subject(found, now))
+        return found if fits else None
+
+    found, looked, cursor = _search(query, partial(_scan, admin, backend), listed, lambda one: len(one.body))
     note = f"{admin.untold} does not report its messages: these are those whose records say that they have not ended. "
     return Listing(
         messages=tuple(found),
@@ -246,24 +274,24 @@ def _from_records(admin: Admin, query: _Query) -> Listing:
     )
 
 
-def _recorded(records: Sequence[Record], query: _Query, now: float) -> Iterator[ListedMessage]:
-    """Yield the messages among *records* that seem to be where *query* looks."""
-    for record in records:
-        try:
-            info = read_info(record.key.removeprefix(result_key("")), record)
-        except DecodeError:
-            continue
-        if info.queue == query.queue and info.state not in FINAL and _place(info, now) is query.place:
-            yield ListedMessage(
-                id=info.id,
-                task=info.task,
-                queue=info.queue,
-                place=query.place,
-                attempt=info.attempt,
-                sent=info.sent,
-                due=info.due,
-                worker=info.worker,
-            )
+def _recorded(record: Record, query: _Query, now: float) -> ListedMessage | None:
+    """Return the message of *record* if it seems to be where *query* looks."""
+    try:
+        info = read_info(record.key.removeprefix(result_key("")), record)
+    except DecodeError:
+        return None
+    if info.queue != query.queue or info.state in FINAL or _place(info, now) is not query.place:
+        return None
+    return ListedMessage(
+        id=info.id,
+        task=info.task,
+        queue=info.queue,
+        place=query.place,
+        attempt=info.attempt,
+        sent=info.sent,
+        due=info.due,
+        worker=info.worker,
+    )
 
 
 def _place(info: Info, now: float) -> Place:

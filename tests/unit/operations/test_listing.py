@@ -52,6 +52,38 @@ def test_a_filter_selects() -> None:
     assert (sorted(ids(page)), page.looked) == (sorted(sent[::2]), 6)
 
 
+@pytest.mark.parametrize("records", [False, True], ids=["broker", "records"])
+def test_pages_of_a_filter_hold_each_match_once(*, records: bool) -> None:
+    """However the matches lie in what is read at a time."""
+    app, sent = app_with(150, app=mute(flaky_app()) if records else None)
+    found: list[list[str]] = []
+    cursor = None
+    while cursor is not None or not found:
+        page = list_messages(
+            Admin(app), "default", Place.READY, wanted=parse_filter(["task:mail.*"]), limit=7, cursor=cursor
+        )
+        found, cursor = [*found, ids(page)], page.cursor
+
+    assert sorted(id for part in found for id in part) == sorted(sent[::2])
+    assert {len(part) for part in found[:-1]} == {7}
+
+
+def test_a_filter_reads_much_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page looks at takes a few round trips, not one for each page of matches."""
+    app, _ = app_with(1_100)
+    asked: list[int] = []
+    broker, peek = app.runtime.broker, app.runtime.broker.peek
+
+    def counted(queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Any:
+        asked.append(limit)
+        return peek(queue, place=place, limit=limit, cursor=cursor)
+
+    monkeypatch.setattr(broker, "peek", counted)
+    page = list_messages(Admin(app), "default", Place.READY, wanted=parse_filter(["task:nothing"]), most=1_000)
+
+    assert (page.looked, sum(asked), len(asked)) == (1_000, 1_000, 3)
+
+
 def test_a_filter_that_selects_little_looks_at_so_many() -> None:
     """Nothing is read to its end; the cursor says where to go on."""
     app, sent = app_with(60)
