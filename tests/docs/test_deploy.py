@@ -118,6 +118,28 @@ def test_settings_in_the_files_are_settings(monkeypatch: pytest.MonkeyPatch) -> 
     assert config.sections["prometheus"]["host"] == "0.0.0.0"  # noqa: S104
 
 
+@pytest.mark.parametrize("version", ["1.28", ""], ids=["oldest", "newest"])
+@pytest.mark.parametrize("document", [WORKER, EXPORTER], ids=["worker", "exporter"])
+def test_kubernetes_accepts_the_objects(document: dict[str, Any], version: str) -> None:
+    """By the schemas of Kubernetes, of versions that ``kubernetes-validate`` has; unknown fields are errors."""
+    schemas = pytest.importorskip("kubernetes_validate", reason="pip install kubernetes-validate")
+
+    schemas.validate(document, version or schemas.latest_version(), strict=True)
+
+
+def test_keda_accepts_its_object() -> None:
+    """By the definition of ``ScaledObject``: names of fields, whole counts, and metadata of text alone."""
+    spec, (trigger,) = KEDA["spec"], KEDA["spec"]["triggers"]
+    counts = {"minReplicaCount", "maxReplicaCount", "cooldownPeriod", "pollingInterval"}
+
+    assert (KEDA["apiVersion"], KEDA["kind"]) == ("keda.sh/v1alpha1", "ScaledObject")
+    assert spec.keys() <= {"scaleTargetRef", "triggers", *counts}
+    assert all(isinstance(spec[name], int) for name in spec.keys() & counts)
+    assert trigger.keys() == {"type", "metadata"}
+    assert {"serverAddress", "query", "threshold"} <= trigger["metadata"].keys()
+    assert all(isinstance(value, str) for value in trigger["metadata"].values())
+
+
 def test_kubernetes_objects_fit_together() -> None:
     """Selectors select their own pods, and KEDA scales the worker by a metric that the exporter has."""
     for each in (WORKER, EXPORTER):
