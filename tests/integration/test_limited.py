@@ -12,6 +12,7 @@ from queuekit import Queuekit
 from queuekit.broker import Place
 from queuekit.limits import Concurrency, Rate, arg
 from support import calls
+from support.round_trips import RoundTrips
 from support.waiting import wait_until
 from support.working import burst, counts, inside, working
 
@@ -108,3 +109,29 @@ def test_each_message_waits_for_its_own_time(app: Queuekit) -> None:
     assert counts(app) == {"delayed": 4}
     due = sorted(one.envelope.not_before or 0.0 for one in inside(app, Place.DELAYED))
     assert [after - before for before, after in pairwise(due)] == pytest.approx([3600.0] * 3)
+
+
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("engine", ["sqlite", "redis", "mongo"])
+def test_send_of_limited_messages_costs_no_round_trip_more(
+    engine: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keys are computed at the send and go with the message, so as many calls store as many messages."""
+    trips = RoundTrips(monkeypatch)
+    trips.on(engine)
+    app = ENGINES[engine](tmp_path)
+    limits: list[Rate | Concurrency] = [Concurrency(3, key=arg("tenant")), Rate("100/m", key=arg("tenant"))]
+    tasks = {
+        "unlimited": app.task(name="notice")(lambda tenant: tenant),
+        "limited": app.task(name="charge", limits=limits)(lambda tenant: tenant),
+    }
+    app.send_many([tasks["unlimited"].s("first")])
+    found = {}
+    for name, task in tasks.items():
+        before = trips.count
+        app.send_many(task.s(f"tenant-{number % 100}") for number in range(count))
+        found[name] = trips.count - before
+    app.close()
+
+    print(f"\n{engine}: {count} messages, round trips {found}")  # noqa: T201
+    assert 0 < found["limited"] == found["unlimited"] < count / 100

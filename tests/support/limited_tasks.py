@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from queuekit import Queuekit
 from queuekit.context import Context
 from queuekit.limits import Concurrency
+from support.fault_tasks import wait_for
 from support.ledger import Line, write_down
 
-__all__ = ["MOST", "app", "call", "most_at_a_time"]
+__all__ = ["MOST", "app", "call", "hold", "most_at_a_time"]
 
 MOST = 3
 """Bodies at the same time."""
@@ -20,6 +21,14 @@ def call(context: Context, seconds: float) -> None:
     """Take a while."""
     write_down("begin", context.id)
     time.sleep(seconds)
+    write_down("end", context.id)
+
+
+@app.task(name="hold", limits=[Concurrency(MOST, name="crm")], ignore_result=True)
+def hold(context: Context, gate: str) -> None:
+    """Run until the file *gate* is there."""
+    write_down("begin", context.id)
+    wait_for(gate)
     write_down("end", context.id)
 
 
