@@ -58,10 +58,10 @@ def test_moves_back_what_rabbitmq_took_out(tmp_path: Path, queue: str) -> None:
     id, dropped, broker = app.tasks["pay"].send().id, f"{prefix}.dropped", app.runtime.broker
     wait_until(lambda: handed_back(broker, queue) or counted(app).get(dropped) == 1, "RabbitMQ takes it out")
 
-    assert counted(app) == {queue: 0, dropped: 1}
+    wait_until(lambda: counted(app) == {queue: 0, dropped: 1}, "RabbitMQ counts it once")
     assert any(f"queuekit move {dropped}" in line for line in broker.check())
     assert moved(app, dropped) == [id]
-    assert counted(app) == {queue: 1}
+    wait_until(lambda: counted(app) == {queue: 1}, "RabbitMQ counts what was moved")
     (back,) = broker.receive([queue], limit=1, wait=PATIENCE, lease=PATIENCE)
     assert (back.id, back.queue, back.envelope.priority, back.crashes) == (id, queue, 9, 0)
     app.close()
@@ -87,5 +87,5 @@ def test_moves_back_what_had_lost_its_queue(tmp_path: Path, queue: str) -> None:
 
     assert moved(app, lost) == ["late"]
 
-    assert counted(app) == {queue: 1}
+    wait_until(lambda: counted(app) == {queue: 1}, "RabbitMQ counts what was moved")
     app.close()

@@ -11,7 +11,7 @@ from queuekit import State
 from support import commands
 from support.fault_tasks import aforever, deaf, forever, hog, hold, wrap_up
 from support.fleet import ROOT, Fleet
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 
 
 def cancel(fleet: Fleet, id: str, wait: str = "60s") -> "subprocess.CompletedProcess[str]":
@@ -65,7 +65,7 @@ def test_killed_body_leaves_its_slot(fleet: Fleet) -> None:
 
     assert done.returncode == 0
     assert "killed" in done.stderr
-    assert hold.send(str(fleet.folder)).get(timeout=60)
+    assert hold.send(str(fleet.folder)).get(timeout=PATIENCE)
     assert not fleet.dead()
 
 

@@ -66,10 +66,10 @@ def test_child_of_a_coroutine_runs_nothing_else(fleet: Fleet, pool: str) -> None
     other = ahold.send(str(gate))
     wait_until(lambda: fleet.ledger.has("begin", [other.id]), what="another on the loop")
 
-    assert afork_in_part.send("exit").get(timeout=60) == "exit 7"
+    assert afork_in_part.send("exit").get(timeout=PATIENCE) == "exit 7"
     gate.touch()
 
-    assert other.get(timeout=60) == other.id
+    assert other.get(timeout=PATIENCE) == other.id
     assert set(fleet.ledger.counts("end").values()) == {1}
 
 
@@ -90,7 +90,7 @@ def test_nothing_outlives_a_worker(fleet: Fleet, folders: Path, pool: str, numbe
     group = fleet.start_ready(pool=pool, concurrency=2)
     kill_self.send()
     wait_until(fleet.dead, what="a process for suspects")
-    leave_a_child_behind.send().get(timeout=60)
+    leave_a_child_behind.send().get(timeout=PATIENCE)
 
     group.signal(number)
     group.wait()
@@ -104,7 +104,7 @@ def test_worker_waits_for_no_process_of_a_body(fleet: Fleet, folders: Path, pool
     """Those that a body has started by ``multiprocessing``, and not joined, end with the worker as well."""
     group = fleet.start_ready(pool=pool, concurrency=1, drain=3600)
     for method in ("fork", "spawn"):
-        leave_a_process_behind.send(method).get(timeout=60)
+        leave_a_process_behind.send(method).get(timeout=PATIENCE)
 
     group.signal(number)
     group.wait()
@@ -132,12 +132,12 @@ def test_fork_server_is_replaced(fleet: Fleet) -> None:
     """A fork server that was killed, by the system that was out of memory, costs no more than a crash."""
     gate = fleet.gate()
     group = fleet.start_ready(pool="process", concurrency=1)
-    nap.send(0).get(timeout=60)
+    nap.send(0).get(timeout=PATIENCE)
     (server,) = [pid for pid, command in group.members().items() if "queuekit.worker.forkserver" in command][:1]
 
     os.kill(server, signal.SIGKILL)
     held = hold.send(str(gate))
     gate.touch()
 
-    assert held.get(timeout=60) == held.id
+    assert held.get(timeout=PATIENCE) == held.id
     assert group.alive()

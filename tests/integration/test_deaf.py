@@ -132,6 +132,6 @@ def test_a_process_that_is_stopped_is_left_alone(fleet: Fleet) -> None:
     after = nap.send(0)
     os.kill(workers[0], signal.SIGCONT)
 
-    after.get(timeout=60)
+    after.get(timeout=PATIENCE)
 
     assert group.workers() == workers

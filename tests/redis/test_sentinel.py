@@ -31,7 +31,7 @@ def exchange(pair: RedisPair) -> None:
     pair.sentinel.say("SENTINEL", "FAILOVER", "jobs")
     eventually(
         lambda: port in pair.sentinel.say("SENTINEL", "MASTERS"),
-        timeout=30,
+        timeout=PATIENCE,
         what="another primary",
     )
 
@@ -52,7 +52,7 @@ def test_nobody_sends_to_a_primary_of_yesterday(pair: RedisPair, connect: Callab
         (id,) = sender.send([message(unique_name("id"))])
         return bool(other.find("jobs", [id]))
 
-    eventually(arrives, timeout=20, what="a message at the new primary")
+    eventually(arrives, timeout=PATIENCE, what="a message at the new primary")
 
     assert b"role:master" in pair.first.say("INFO", "replication")
 
