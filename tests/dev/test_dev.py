@@ -52,8 +52,7 @@ def ends_at_one_signal(process: subprocess.Popen[bytes]) -> int:
     """Press Ctrl-C, and return the exit code once nothing of the terminal is left."""
     os.killpg(process.pid, signal.SIGINT)
     code = process.wait(PATIENCE)
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
+    wait_until(lambda: nothing_of(process.pid), "the end of all that ran in the terminal")
     return code
 
 
