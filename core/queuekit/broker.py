@@ -167,7 +167,7 @@ class Dead:
 
     Attributes:
         delivery: The message, as it was claimed.
-        reason: One of a few words: failed, crashed, malformed, unknown, rejected.
+        reason: One of a few words: failed, crashed, malformed, unknown, rejected, unsigned.
         holder: Last worker that held it.
         error: Error type and text, at most 2,000 characters.
     """

@@ -108,7 +108,8 @@ class Middleware:
 
         Args:
             context: Whose message it is; ``task`` is empty if it could not be read.
-            reason: As ``queuekit dlq ls`` shows it: ``failed``, ``rejected``, ``crashed``, ``malformed``, ``unknown``.
+            reason: As ``queuekit dlq ls`` shows it: ``failed``, ``rejected``, ``crashed``, ``malformed``, ``unknown``,
+                ``unsigned``.
             error: Type and text of the error.
         """
 
