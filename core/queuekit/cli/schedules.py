@@ -162,6 +162,8 @@ def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as
     given = _given(rules)
     if when_text is not None:
         given["when"] = when_from_text(when_text, tz=tz)
+    elif tz != "UTC":
+        raise click.UsageError("--tz needs --when: repeat the cron expression with its new time zone")
     if not given:
         raise click.UsageError("nothing to change: give --when, --misfire, --overlap or --grace")
     app = session.shared_app()
