@@ -550,12 +550,12 @@ class Sending:
 
     def _announce(self, ready: Sequence[PreparedMessage], sent: Sequence[Sent]) -> None:
         """Emit the event for a batch that is stored."""
-        messages = tuple(
+        messages = [
             MessageFacts(one.id, message.signature.task, message.envelope.queue, 0, one.duplicate)
             for message, one in zip(ready, sent, strict=True)
             if isinstance(message, _WatchedMessage)
-        )
-        self._events.emit(MessagesSent(messages=messages))
+        ]
+        self._events.emit(MessagesSent(messages=tuple(messages)))
 
     def _stage_after(self, ready: Sequence[PreparedMessage], sent: Sequence[Sent]) -> None:
         """Show middlewares what was stored. An error must not look as if the send had failed."""

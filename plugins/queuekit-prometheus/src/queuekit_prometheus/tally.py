@@ -14,6 +14,7 @@ from queuekit.events import (
     ChildRecycled,
     DeadLettersDropped,
     EngineDown,
+    MessageFacts,
     MessagesLimited,
     MessagesSent,
     MessagesSettled,
@@ -65,6 +66,8 @@ class ProcessTally:
         """Names of the tasks of this process; a message can invent others."""
         self._kept: list[SettledMessage] = []
         """Deliveries that are not counted yet."""
+        self._sends: list[MessageFacts] = []
+        """Sends that are not counted yet."""
         self._plain: Counter[Key] = Counter()
         self._late = [0] * (len(BOUNDS) + 1)
         self._late_sum = 0.0
@@ -128,11 +131,19 @@ class ProcessTally:
         return self._cells.setdefault((queue, task), _Cell())
 
     def _sent(self, event: MessagesSent) -> None:
-        counts = Counter((message.queue, message.task) for message in event.messages if not message.duplicate)
+        """Keep the messages, as those that are settled."""
         with self._lock:
-            for (queue, task), count in counts.items():
-                key = ("sent", queue, task)
-                self._plain[key if key in self._plain or len(self._plain) < _MOST else ("sent", OTHER, OTHER)] += count
+            self._sends += event.messages
+            if len(self._sends) >= _MOST_KEPT:
+                self._count_sends()
+
+    def _count_sends(self) -> None:
+        """Count the sends that are kept; the caller holds the lock."""
+        sends, self._sends = self._sends, []
+        counts = Counter((message.queue, message.task) for message in sends if not message.duplicate)
+        for (queue, task), count in counts.items():
+            key = ("sent", queue, task)
+            self._plain[key if key in self._plain or len(self._plain) < _MOST else ("sent", OTHER, OTHER)] += count
 
     def _limited(self, event: MessagesLimited) -> None:
         """Count messages by the limit that they wait for; its name comes from the code, never from a message."""
@@ -152,6 +163,7 @@ class ProcessTally:
         """Return all numbers, by series and labels."""
         with self._lock:
             self._count()
+            self._count_sends()
             found: Counter[Key] = Counter(self._plain)
             for (queue, task), cell in self._cells.items():
                 found.update({("tasks", queue, task, name): count for name, count in cell.outcomes.items()})
