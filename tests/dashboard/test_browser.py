@@ -1,6 +1,7 @@
 """The dashboard in a real Chromium: each page at the width of a desk and of a phone, light and dark, and its actions.
 
-Run by ``tox -e browser``. With ``QUEUEKIT_TEST_SCREENSHOTS`` each page is kept as a picture in that folder.
+Run by ``tox -e browser``; one test runs wherever Playwright is installed. With ``QUEUEKIT_TEST_SCREENSHOTS`` each page
+is kept as a picture in that folder.
 """
 
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from support.working import burst, counts, inside, make_app
 
 pytest.importorskip("queuekit_dashboard", reason="pip install -e plugins/queuekit-dashboard starlette jinja2 uvicorn")
 
-pytestmark = [pytest.mark.full, pytest.mark.no_cover]
+pytestmark = pytest.mark.no_cover
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PAGES = (
     "/",
@@ -89,7 +91,7 @@ class Served:
         self.app.close()
 
 
-@pytest.fixture(params=["sqlite", "redis", "mongo"])
+@pytest.fixture(params=["sqlite", *(pytest.param(name, marks=pytest.mark.full) for name in ("redis", "mongo"))])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     """A dashboard on each engine that has messages of each kind."""
     made = Served(tmp_path, ENGINES[request.param](tmp_path)["broker"])
@@ -116,6 +118,7 @@ def complaints(page: Any) -> list[str]:
     return found
 
 
+@pytest.mark.full
 def test_pages_fit_and_break_no_rule(chromium: Any, served: Served) -> None:
     """Each page loads without a complaint of the browser, and none is wider than a phone; scripts run."""
     add = served.app.tasks["add"]
@@ -144,6 +147,7 @@ def test_pages_fit_and_break_no_rule(chromium: Any, served: Served) -> None:
     assert told == []
 
 
+@pytest.mark.full
 def test_figures_are_renewed_while_a_page_is_open(chromium: Any, served: Served) -> None:
     """A page that is open shows what changes, without a load."""
     page = opened(chromium, served)
@@ -156,6 +160,7 @@ def test_figures_are_renewed_while_a_page_is_open(chromium: Any, served: Served)
     page.context.close()
 
 
+@pytest.mark.full
 def test_operator_works_with_keys_alone(chromium: Any, served: Served) -> None:
     """The first key leads past the list of pages; a queue is opened and paused without a mouse."""
     page = opened(chromium, served)
@@ -176,6 +181,7 @@ def test_operator_works_with_keys_alone(chromium: Any, served: Served) -> None:
     page.context.close()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
 def test_actions_work_with_and_without_scripts(chromium: Any, served: Served, *, scripts: bool) -> None:
     """An operator logs in, retries a group of dead letters, sends a call and cancels it, with a browser's own forms."""
@@ -199,3 +205,39 @@ def test_actions_work_with_and_without_scripts(chromium: Any, served: Served, *,
 
     assert counts(served.app) == {"ready": 3}
     assert {action.what for action in Admin(served.app).actions()} == {"dlq retry", "send", "cancel"}
+
+
+def test_operator_moves_what_waits(chromium: Any, served: Served) -> None:
+    """The form that moves messages can be filled at the width of a phone, too, and the page says how far it is."""
+    page = opened(chromium, served)
+    told = complaints(page)
+    for name, (width, height) in SIZES.items():
+        ids = {sent(served.app, "add", number, queue=f"from-{name}") for number in range(3)}
+        page.set_viewport_size({"width": width, "height": height})
+        page.goto(f"{served.root}/queue?name=from-{name}")
+
+        page.locator("summary").click()
+        page.locator("#to").fill(f"to-{name}")
+        pictured(page, f"move-form-{name}")
+        page.get_by_role("button", name="Move").click()
+        page.locator(".said").first.wait_for()
+        wait_until(partial(moved, served.app, f"to-{name}", ids), "all are on the other queue")
+        page.goto(f"{served.root}/queue?name=from-{name}")
+        page.get_by_text(f"Move of from-{name} to to-{name}: 3 of 3").wait_for()
+        pictured(page, f"moved-{name}")
+
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.context.close()
+
+    assert told == []
+
+
+def moved(app: Queuekit, queue: str, ids: set[str]) -> bool:
+    """Return whether the messages *ids*, and no others, wait on *queue*."""
+    return {stored.envelope.id for stored in app.runtime.broker.walk(queue, Place.READY)} == ids
+
+
+def pictured(page: Any, name: str) -> None:
+    """Keep a picture of the page, if that is asked for."""
+    if folder := os.environ.get("QUEUEKIT_TEST_SCREENSHOTS", ""):
+        page.screenshot(path=f"{folder}/{name}.png", full_page=True)
