@@ -110,7 +110,7 @@ def test_an_idle_worker_looks_once_a_wait(own: RedisBroker, raw: Any, monkeypatc
     looks = []
     for _ in range(3):
         raw.config_resetstat()
-        assert own.receive(["jobs"], limit=1, wait=0.1, lease=60) == []
+        assert own.receive(["jobs"], limit=1, wait=1.0, lease=60) == []
         counted = calls(raw)
         looks.append(counted["exists"] - counted["blpop"])
     own.send([message("between")])

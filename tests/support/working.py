@@ -1,8 +1,10 @@
 """Apps on engines of their own, and workers on them: what most tests of the core begin with."""
 
 import random
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
@@ -88,10 +90,22 @@ def working(app: Queuekit, **options: Any) -> Iterator[Worker]:
     thread.start()
     try:
         yield worker
+    except BaseException as error:
+        error.add_note(_account(worker))
+        raise
     finally:
         worker.stop("the test is over")
         thread.join(PATIENCE)
         assert not thread.is_alive(), "the worker does not stop"
+
+
+def _account(worker: Worker) -> str:
+    """Return what *worker* holds and where its threads are, for who reads why a test failed."""
+    broker, names = worker.app.runtime.broker, {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames().items()
+    lines = [f"{worker.load()} {worker.stats} {broker.counts(list(worker.app.config.worker.queues))}"]
+    lines += [f"{names.get(ident)}:\n{''.join(traceback.format_stack(frame)[-6:])}" for ident, frame in frames]
+    return "\n".join(lines)
 
 
 def take(app: Queuekit, count: int = 1, *, queue: str = "default", lease: float = 30.0) -> list[Delivery]:
