@@ -307,7 +307,7 @@ def test_gives_events_to_the_subscribers(queue: AppQueue) -> None:
     with pytest.raises(ZeroDivisionError):
         queue.emit(EngineBack(doing="receive", after=1.0))
     with pytest.raises(TypeError, match="expected an event"):
-        queue.emit("lost")  # type: ignore[arg-type]
+        queue.emit("lost")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 def test_works_inside_a_running_loop(queue: AppQueue) -> None:
