@@ -128,15 +128,13 @@ class WorkerScope:
             known = self._shared.get((resource, loop))
             if known is not None:
                 return known
-            shared = self._shared[resource, loop] = _Shared(resource)
-        if loop is None:
-            threading.Thread(target=self._open, args=(shared,), name="queuekit-resource", daemon=True).start()
-        else:
-            try:
+            shared = _Shared(resource)
+            # Begin before others can wait for it: no thread may be available, or a time limit may end this run here.
+            if loop is None:
+                threading.Thread(target=self._open, args=(shared,), name="queuekit-resource", daemon=True).start()
+            else:
                 loop.call_soon_threadsafe(lambda: _keep(loop.create_task(self._live(shared, loop))))
-            except RuntimeError:  # the loop is closed
-                self._forget(shared, loop)
-                raise
+            self._shared[resource, loop] = shared
         return shared
 
     def _open(self, shared: _Shared) -> None:

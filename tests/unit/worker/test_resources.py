@@ -17,6 +17,7 @@ from queuekit.states import State
 from queuekit.worker import Worker
 from queuekit.worker.supervisor import _BEFORE
 from queuekit.worker.thread_pool import ThreadPool
+from queuekit_testing.kit import in_thread
 from support.waiting import PATIENCE, wait_until
 from support.working import burst, counts, make_app, working
 
@@ -220,6 +221,30 @@ def test_a_time_limit_ends_a_run_that_waits_for_a_resource_not_the_resource() ->
 
     assert first.info().error_type == "TaskTimeout"
     assert opened == [1]
+
+
+def test_an_opening_that_does_not_begin_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread is available, or a time limit ends the run in that moment, nobody waits for ever after."""
+    app = make_app()
+
+    @app.resource(scope="worker")
+    def pool() -> str:
+        return "pool"
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def use() -> str:
+        with app.open(pool) as value:
+            return value
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="new thread"):
+            use()
+
+    assert in_thread(use).result(PATIENCE) == "pool"
+    app.close()
 
 
 def test_a_time_limit_while_a_resource_of_the_run_opens_closes_the_others() -> None:
