@@ -222,7 +222,7 @@ untyped: Any = group
         pytest.param(lambda f: f.app.send(f), "send takes a signature or a workflow, not Task", id="send-a-task"),
         pytest.param(lambda f: f.app.periodic(every("1h"), f.s(), misfire="skp"), "misfire: expected", id="misfire"),
         pytest.param(lambda f: f.app.periodic(every("1h"), f.s(), overlap=1), "overlap: expected", id="overlap"),
-        pytest.param(lambda f: f.app.periodic(every("1h"), f, name="f"), "cannot be sent", id="periodic-task"),
+        pytest.param(lambda f: f.app.periodic(every("1h"), untyped, name="f"), "cannot be sent", id="periodic-plain"),
     ],
 )
 def test_workflows_and_schedules_refuse_what_cannot_be(written: Callable[[Any], Any], error: str) -> None:
