@@ -134,11 +134,23 @@ class WorkerScope:
                 threading.Thread(target=self._open, args=(shared,), name="queuekit-resource", daemon=True).start()
             else:
                 loop.call_soon_threadsafe(lambda: _keep(loop.create_task(self._live(shared, loop))))
-            self._shared[resource, loop] = shared
-        return shared
+            return self._shared.setdefault((resource, loop), shared)
+
+    def _is_first(self, shared: _Shared, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """Return whether nothing else opens this resource; else *shared* gets the value of what does.
+
+        A time limit may have ended the run that began this opening before it became known.
+        """
+        with self._lock:
+            known = self._shared.setdefault((shared.resource, loop), shared)
+        if known is not shared:
+            known.value.add_done_callback(lambda ended: _pass_on(ended, shared.value))
+        return known is shared
 
     def _open(self, shared: _Shared) -> None:
         """Open a resource that needs no loop."""
+        if not self._is_first(shared, None):
+            return
         resource, variables = shared.resource, contextvars.copy_context()  # a token can only be reset where it was set
         try:
             given = {name: self.resolve(need) for name, need in resource.needs.items()}
@@ -153,6 +165,8 @@ class WorkerScope:
 
     async def _live(self, shared: _Shared, loop: asyncio.AbstractEventLoop) -> None:
         """Open a resource on *loop*, and close it in the same asyncio task when asked to, or when the loop ends."""
+        if not self._is_first(shared, loop):
+            return
         resource, ended = shared.resource, asyncio.Event()
         try:
             given = {name: await self.aresolve(need) for name, need in resource.needs.items()}
@@ -298,7 +312,7 @@ def _is_here(loop: asyncio.AbstractEventLoop | None) -> bool:
     return loop is not None and asyncio._get_running_loop() is loop  # noqa: SLF001 - the public one raises
 
 
-def _pass_on(ended: asyncio.Future[Any], done: _Future) -> None:
+def _pass_on(ended: asyncio.Future[Any] | _Future, done: _Future) -> None:
     if ended.cancelled():
         done.set_exception(asyncio.CancelledError())
     elif (error := ended.exception()) is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 
 import pytest
 
-from queuekit import Context, Queuekit, Result
+from queuekit import Context, Queuekit, Result, TaskTimeout
 from queuekit.broker import Place
 from queuekit.clock import VirtualClock
 from queuekit.resources import Use
@@ -199,28 +199,71 @@ def test_open_once_for_all_threads_and_coroutines() -> None:
 def test_a_time_limit_ends_a_run_that_waits_for_a_resource_not_the_resource() -> None:
     """What takes long to open in one process is open for the next attempt."""
     app = make_app()
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
     opened: list[int] = []
 
     @app.resource(scope="worker")
     def pool() -> int:
+        begun.set()
         go_on.wait(PATIENCE)
         opened.append(1)
         return len(opened)
 
-    @app.task(name="t", timeout=0.05)
+    @app.task(name="t")
     def task(it: Annotated[int, Use(pool)] = Use.injected) -> int:
         return it
 
     with working(app):
-        first = task.send()
-        wait_until(lambda: first.state is State.FAILURE)
+        for timeout in (0.05, 2.0, 20.0):  # in the first, a busy machine may not even begin
+            first = task.options(timeout=timeout).send()
+            wait_until(lambda first=first: first.state is State.FAILURE)
+            if begun.is_set():
+                break
+        else:
+            pytest.fail("its body never begins")
         go_on.set()
         wait_until(lambda: opened)
         assert task.options(timeout=PATIENCE).send().get(timeout=PATIENCE) == 1
 
     assert first.info().error_type == "TaskTimeout"
     assert opened == [1]
+
+
+def test_a_time_limit_in_the_instant_of_the_opening_opens_nothing_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run gets what the first has begun to open, and all of it is closed."""
+    app = make_app()
+    go_on, seen = threading.Event(), list[str]()
+
+    @app.resource(scope="worker")
+    def pool() -> Iterator[str]:
+        seen.append("open")
+        go_on.wait(PATIENCE)
+        yield "pool"
+        seen.append("close")
+
+    def use() -> str:
+        with app.open(pool) as value:
+            return value
+
+    start = threading.Thread.start
+
+    def end(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == "queuekit-resource":
+            raise TaskTimeout(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", end)
+        with pytest.raises(TaskTimeout):
+            use()
+    found: list[str] = []
+    other = threading.Thread(target=lambda: found.append(use()))
+    other.start()
+    go_on.set()
+    other.join(PATIENCE)
+    app.close()
+
+    assert (found, seen) == (["pool"], ["open", "close"])
 
 
 def test_an_opening_that_does_not_begin_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
