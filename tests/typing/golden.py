@@ -207,14 +207,15 @@ def schedules_keep_what_they_decorate() -> None:
         return str(x)
 
     assert_type(beat.send(1), Result[str])
+    assert_type(app.periodic(every("30s"), beat), Schedule)
     assert_type(app.periodic(cron("@daily"), chain(add.s(1, 2), add.s(3)), name="sums"), Schedule)
 
 
 def planted_schedule_errors() -> None:
-    """Each of these is wrong, and both checkers must say so."""
-    app.periodic("30s", add.s(1, 2))  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    app.periodic(every("30s"), add)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-    app.periodic(every("30s"), add.s(1, 2), misfire="never")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    """Each of these is wrong, and both checkers must say so; pyright names one of two rules, by what it read before."""
+    app.periodic("30s", add.s(1, 2))  # type: ignore[call-overload]  # pyright: ignore  # noqa: PGH003
+    app.periodic(every("30s"), 30)  # type: ignore[call-overload]  # pyright: ignore  # noqa: PGH003
+    app.periodic(every("30s"), add.s(1, 2), misfire="never")  # type: ignore[call-overload]  # pyright: ignore  # noqa: PGH003
 
 
 def planted_workflow_errors() -> None:
