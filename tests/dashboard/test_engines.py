@@ -14,7 +14,7 @@ from support.dashboards import browser_on, sent, with_tasks
 pytest.importorskip("queuekit_dashboard", reason="pip install -e plugins/queuekit-dashboard starlette jinja2 uvicorn")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "redis", "mongo", "aws"])
+@pytest.fixture(scope="module", params=["sqlite", "redis", "mongo", pytest.param("aws", marks=pytest.mark.full)])
 def app(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Queuekit]:
     """An app on an engine that lasts."""
     folder: Path = tmp_path_factory.mktemp("dashboard")

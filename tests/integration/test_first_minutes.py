@@ -15,7 +15,7 @@ PATIENT = {"QUEUEKIT_SEND_TIMEOUT": f"{UNHURRIED:g}"}
 """The engine is as busy as the machine, and a send bears with that."""
 
 
-@pytest.mark.parametrize("engine", ["redis", "mongo", "aws"])
+@pytest.mark.parametrize("engine", ["redis", "mongo", pytest.param("aws", marks=pytest.mark.full)])
 def test_quickstart_with_only_the_url_changed(engine: str, tmp_path: Path) -> None:
     """``init``, the URLs in ``queuekit.toml``, ``worker``, and ``send add 1 2 --wait`` prints 3."""
     config = SERVED[engine](tmp_path).config

@@ -36,7 +36,7 @@ ENGINES: dict[str, Callable[[Path], Queuekit]] = {
 }
 
 
-@pytest.fixture(params=list(ENGINES))
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.full] if name == "rabbitmq" else []) for name in ENGINES])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queuekit]:
     """Return an app on one engine."""
     made = ENGINES[request.param](tmp_path)

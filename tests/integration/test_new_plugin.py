@@ -180,8 +180,8 @@ def author() -> Venv:
         pytest.param("files", "TestPlugin or batch", id="broker"),
         pytest.param("files", "TestBroker", id="broker-whole", marks=pytest.mark.full),
         pytest.param("old-backend", "TestPlugin and not nobody_answers", id="backend"),  # its verbs are left to write
-        pytest.param("old-serializer", "TestPlugin", id="serializer"),
-        pytest.param("old-middleware", "TestPlugin", id="middleware"),
+        pytest.param("old-serializer", "TestPlugin", id="serializer", marks=pytest.mark.full),
+        pytest.param("old-middleware", "TestPlugin", id="middleware", marks=pytest.mark.full),
     ],
 )
 def test_one_of_before_passes_as_it_is(name: str, tests: str, tmp_path: Path, author: Venv) -> None:

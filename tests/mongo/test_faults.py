@@ -189,6 +189,7 @@ def test_a_server_that_is_killed_and_comes_back_has_lost_nothing(
     assert [one.id for one in (*held, *rest)] == [envelope.id for envelope in batch]
 
 
+@pytest.mark.full
 @pytest.mark.timeout(240)
 def test_the_death_of_a_primary_loses_and_doubles_nothing(
     set_of_three: ReplicaSet, connect: Callable[..., MongoBroker], queue: str

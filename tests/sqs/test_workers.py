@@ -211,10 +211,9 @@ def test_forty_minutes_are_kept(tmp_path: Path) -> None:
     assert all((line.at - sent) * PACE >= delay - 2.0 for (line,), delay in zip(begun, DELAYS, strict=True))
 
 
+@pytest.mark.full
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize(
-    "whole", [pytest.param(True, id="group"), pytest.param(False, id="process", marks=pytest.mark.full)]
-)
+@pytest.mark.parametrize("whole", [True, False], ids=["group", "process"])
 def test_kills_keep_the_order_of_a_fifo_queue(fleet: Fleet, *, whole: bool) -> None:
     """Whatever is killed, a message begins only after the one before it in its group has ended, and none is lost."""
     groups = {name: [nap.options(queue="o.fifo", headers={"group": name}).s(0.1) for _ in range(12)] for name in "abc"}

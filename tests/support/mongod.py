@@ -28,8 +28,10 @@ _PARAMETERS = (
     "diagnosticDataCollectionEnabled=false",
     # A share of the cache, which is small here: by default large records fit or not by what else was written before.
     "transactionTooLargeForCacheThreshold=1",
+    # Else it keeps what was written in the last five minutes, and rolls a large transaction back to make room for that.
+    "minSnapshotHistoryWindowInSeconds=0",
 )
-_FLAGS = ["--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.25"]
+_FLAGS = ["--bind_ip", "127.0.0.1", "--wiredTigerCacheSizeGB", "0.5"]
 _FLAGS += [word for parameter in _PARAMETERS for word in ("--setParameter", parameter)]
 _SMALL_JOURNAL = "log=(prealloc=false,file_max=8MB)"
 
