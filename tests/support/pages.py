@@ -18,6 +18,7 @@ A block in any other language is an error, since nothing would keep it true.
 import doctest
 import importlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -76,6 +77,7 @@ def run(document: Document, folder: Path) -> None:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
         stack.enter_context(_forgetting_modules_of(folder))
+        stack.enter_context(_restoring_logs())
         document.namespace["page"] = stack
         stack.callback(_close_apps, document.namespace)
         for example in document.examples():
@@ -98,6 +100,22 @@ def _forgetting_modules_of(folder: Path) -> Iterator[None]:
         for name, module in list(sys.modules.items()):
             if (getattr(module, "__file__", None) or "").startswith(f"{folder}{os.sep}"):
                 del sys.modules[name]
+
+
+@contextmanager
+def _restoring_logs() -> Iterator[None]:
+    """Undo on exit what a page sets up for its logs: the tests after it look at records, too."""
+    before = {log: (log.level, log.handlers[:], log.propagate, log.disabled) for log in _logs()}
+    try:
+        yield
+    finally:
+        for log in _logs():
+            log.level, log.handlers[:], log.propagate, log.disabled = before.get(log, (logging.NOTSET, [], True, False))
+        logging.root.setLevel(logging.root.level)  # forgets which loggers were found to be enabled
+
+
+def _logs() -> list[logging.Logger]:
+    return [logging.root, *(log for log in logging.root.manager.loggerDict.values() if isinstance(log, logging.Logger))]
 
 
 def _blocks(document: Document) -> Iterable[Region]:
