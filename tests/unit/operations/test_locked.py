@@ -9,9 +9,11 @@ import pytest
 
 from queuekit import Queuekit, Signature, chain, every
 from queuekit.broker import Dead, Place
+from queuekit.engines.sqlite.connection import fault
 from queuekit.errors import UnavailableError
 from queuekit.operations.admin import Admin
 from queuekit.schedules.manager import Schedules
+from queuekit.timelimit import time_limit
 from support.working import make_app, take
 
 COMMANDS: dict[str, Callable[[Queuekit], object]] = {
@@ -65,3 +67,15 @@ def test_command_works_on_a_file_of_its_own(name: str, tmp_path: Path) -> None:
     COMMANDS[name](app)
 
     app.close()
+
+
+@pytest.mark.parametrize(("left", "told"), [(0.0, "until the timeout"), (0.005, "until the timeout"), (3.0, "for 4 s")])
+def test_error_tells_which_patience_is_over(left: float, told: str) -> None:
+    """SQLite may give up some milliseconds before the caller's time is over."""
+    busy = sqlite3.OperationalError("database is locked")
+    busy.sqlite_errorcode = sqlite3.SQLITE_BUSY
+
+    with time_limit(left):
+        error = fault(busy, "jobs.db", patience=4)
+
+    assert told in error.what

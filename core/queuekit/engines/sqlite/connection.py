@@ -39,6 +39,8 @@ FIXES = {
 }
 """Fix for each of SQLite's primary codes (sqlite.org/rescode.html)."""
 CANTOPEN = 14
+_ROUNDING = 0.01
+"""Seconds by which SQLite, which counts milliseconds, may give up before the time is over."""
 _PERSISTENT = frozenset({3, 8, 11, 26})
 """Primary codes of problems that only a person can fix: PERM, READONLY, CORRUPT, NOTADB."""
 _MOVED = 1032
@@ -53,7 +55,7 @@ def is_busy(error: sqlite3.Error) -> bool:
 def fault(error: sqlite3.Error, path: str, *, patience: float) -> UnavailableError:
     """Return the error to raise for *error* on the file at *path*."""
     if is_busy(error):
-        how_long = f"for {patience:g} s" if time_left(patience) else "until the timeout"
+        how_long = f"for {patience:g} s" if time_left(patience) > _ROUNDING else "until the timeout"
         return UnavailableError(
             f"{path} was locked by others {how_long}",
             fix="Call again, raise busy_timeout, or look for a process that keeps a transaction open",
