@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from queuekit.app import Queuekit
 from queuekit.cli.options import common_options, duration_option, engine_options, json_option, pass_session
@@ -162,7 +163,7 @@ def change(session: Session, /, *, name: str, when_text: str | None, tz: str, as
     given = _given(rules)
     if when_text is not None:
         given["when"] = when_from_text(when_text, tz=tz)
-    elif tz != "UTC":
+    elif click.get_current_context().get_parameter_source("tz") is not ParameterSource.DEFAULT:
         raise click.UsageError("--tz needs --when: repeat the cron expression with its new time zone")
     if not given:
         raise click.UsageError("nothing to change: give --when, --misfire, --overlap or --grace")

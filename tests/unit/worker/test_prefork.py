@@ -83,31 +83,28 @@ def test_nothing_is_forked_beside_another_thread() -> None:
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
-def test_ends_with_its_supervisor_whatever_the_app_has_forked_there() -> None:
-    """A manager of multiprocessing, for example, keeps a copy of the supervisor's end of each pipe, and lives on."""
+_LATE = """
+def late(child):
+    while os.getppid() == supervisor:
+        time.sleep(0.01)
+prefork._be_program = late
+"""
+
+
+@pytest.mark.parametrize("late", ["", _LATE], ids=["waiting", "not-yet-waiting"])
+def test_ends_with_its_supervisor_whatever_the_app_has_forked_there(late: str) -> None:
+    """A manager of multiprocessing, for example, keeps a copy of the supervisor's end of each pipe, and lives on.
+
+    A process that asks for its parent only after the supervisor is gone would take another one for it.
+    """
     program = (
-        "import os, signal\nfrom queuekit.worker.prefork import preforked\nwith preforked(1):\n"
-        "    pid = os.fork()\n    if pid == 0:\n        os.closerange(0, 3)\n        signal.alarm(150)\n"
-        "        signal.pause()\n    print(pid, flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)"
+        f"import os, signal, time\nfrom queuekit.worker import prefork\nsupervisor = os.getpid()\n{late}\n"
+        "with prefork.preforked(1):\n    pid = os.fork()\n    if pid == 0:\n        os.closerange(0, 3)\n"
+        "        signal.alarm(150)\n        signal.pause()\n    print(pid, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
     )
 
     # Returns when nobody has the output open: when the worker process has ended.
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
-
-    os.kill(int(done.stdout), signal.SIGKILL)
-    assert (done.returncode, done.stderr) == (-signal.SIGKILL, "")
-
-
-def test_ends_with_a_supervisor_that_is_gone_before_it_looks() -> None:
-    """It would take whoever adopts it for its supervisor."""
-    program = (
-        "import os, signal, time\nfrom queuekit.worker import prefork\nsupervisor = os.getpid()\n"
-        "def late(child):\n    while os.getppid() == supervisor:\n        time.sleep(0.01)\n"
-        "prefork._be_program = late\nwith prefork.preforked(1):\n"
-        "    pid = os.fork()\n    if pid == 0:\n        os.closerange(0, 3)\n        signal.alarm(150)\n"
-        "        signal.pause()\n    print(pid, flush=True)\n    os.kill(os.getpid(), signal.SIGKILL)"
-    )
-
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120)
 
     os.kill(int(done.stdout), signal.SIGKILL)
