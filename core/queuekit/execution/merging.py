@@ -81,7 +81,7 @@ class Merger:
 
     def one(self, prepared: Run | Outcome) -> Run | Outcome:
         """Return a prepared message if it may start now, else what becomes of it; see :meth:`apply`."""
-        if not isinstance(prepared, Run):
+        if not isinstance(prepared, Run) or prepared.message.merge is None:
             return prepared
         runs, outcomes = self.apply([prepared])
         return runs[0] if runs else outcomes[0]

@@ -55,6 +55,9 @@ class LimitKey:
     key: str
     rate: Rate
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.key))
+
     @property
     def records(self) -> tuple[str, str, str]:
         """Keys of its records: next start, slowed down, numbers."""
@@ -72,11 +75,16 @@ class Standing:
     """What the records say about a place."""
 
     version: int
-    next_start: float
-    """Earliest start that is not reserved, in UTC epoch seconds; may have passed."""
     until: float
     """Until when it is slowed down; 0 if it is not."""
     rate: Rate
+    reserved: Record | None = None
+    """Holds the earliest start that is not reserved."""
+
+    @property
+    def next_start(self) -> float:
+        """Earliest start at which nothing holds a message back, in UTC epoch seconds; may have passed."""
+        return max(self.until, 0.0 if self.reserved is None else number_in(self.reserved, "next"))
 
 
 def has_turn(envelope: Envelope) -> bool:
@@ -146,8 +154,7 @@ class Rates:
         taken, records = [], []
         for place in places:
             standing = read[place]
-            base = max(standing.next_start, standing.until)
-            times, following = starts(standing.rate, wanted[place], next_start=base, now=now)
+            times, following = starts(standing.rate, wanted[place], next_start=standing.next_start, now=now)
             taken.append(times)
             records.append(_record(place, following, version=standing.version, now=now))
         written = self._backend.put_same(records)
@@ -169,9 +176,9 @@ def _standing(place: LimitKey, records: Mapping[str, Record]) -> Standing:
     rate, slow, limit = (records.get(key) for key in place.records)
     return Standing(
         version=0 if rate is None else rate.version,
-        next_start=0.0 if rate is None else number_in(rate, "next"),
         until=0.0 if slow is None else number_in(slow, "until"),
         rate=place.rate if limit is None else read_override(limit, place.rate),
+        reserved=rate,
     )
 
 

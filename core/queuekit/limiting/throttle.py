@@ -90,8 +90,7 @@ class RateLimit:
         waits = [0.0]
 
         def count(_: LimitKey, standing: Standing) -> int:
-            next_start = max(standing.next_start, standing.until)
-            waits[0] = starts(standing.rate, 1, next_start=next_start, now=now)[0][0] - now
+            waits[0] = starts(standing.rate, 1, next_start=standing.next_start, now=now)[0][0] - now
             return int(self._wait is None or waits[0] <= self._wait)
 
         found = Rates(self._store.backend()).reserve([place], now, count).get(place)

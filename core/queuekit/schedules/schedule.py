@@ -373,11 +373,14 @@ def ticking(entry: StoredSchedule, call: Part, *, id: str, moment: str) -> Part:
         id: Id of this tick.
         moment: The tick's time, for the headers of its tasks.
     """
-    marked: Part = _with_headers(call, {"cron": entry.name, "cron-time": moment})
-    if entry.overlap == "skip" and isinstance(marked, Signature) and not marked.unique:
-        marked = marked.options(unique=Unique(key=f"cron:{entry.name}", ttl=_WEEK))
-    sent: Part = marked.options(id=id)
-    return sent
+    headers = {"cron": entry.name, "cron-time": moment}
+    if not isinstance(call, Signature):
+        sent: Part = _with_headers(call, headers).options(id=id)
+        return sent
+    unique = call.unique
+    if entry.overlap == "skip" and not unique:
+        unique = Unique(key=f"cron:{entry.name}", ttl=_WEEK)
+    return attrs.evolve(call, headers={**headers, **call.headers}, unique=unique, id=id)
 
 
 def _with_headers(part: Any, headers: dict[str, str]) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -142,6 +143,19 @@ def test_sends_the_ticks_of_a_year_at_exact_times() -> None:
     }
 
 
+def test_sends_the_daily_ticks_of_a_year_at_exact_times() -> None:
+    """Each day has one, at the same time of that place's clocks."""
+    berlin, zone = Queuekit(), ZoneInfo("Europe/Berlin")
+    berlin.periodic(cron("30 4 * * *", tz=zone))(berlin.task(name="daily")(lambda: None))
+
+    with queue_of(berlin, start=NEW_YEAR) as queue:
+        tally = queue.run(until=datetime(2027, 1, 1, tzinfo=UTC))
+        times = [call.at.astimezone(zone) for call in queue.sent]
+
+    assert tally == Tally(done=365)
+    assert times == [datetime(2026, 1, 1, 4, 30, tzinfo=zone) + timedelta(days=day) for day in range(365)]
+
+
 def test_keeps_to_a_rate_at_exact_times() -> None:
     """Of 1,000 calls at 100 a minute, one starts every 0.6 s, in the order of the sends."""
     mailer, starts = Queuekit(), list[tuple[int, float]]()
@@ -156,6 +170,29 @@ def test_keeps_to_a_rate_at_exact_times() -> None:
 
     assert tally == Tally(done=1_000)
     assert starts == [(number, round(number * 0.6, 3)) for number in range(1_000)]
+
+
+def test_runs_other_tasks_between_those_that_a_rate_puts_off() -> None:
+    """What is put off with others of its task ends at the first message of another, which may change what follows."""
+    mailer, ran = Queuekit(), list[object]()
+
+    @mailer.task(name="letter", limits=[Rate("100/m")])
+    def letter(number: int) -> None:
+        ran.append(number)
+
+    @mailer.task(name="stop")
+    def stop(id: str) -> None:
+        ran.append(f"cancelled: {mailer.result(id).cancel()}")
+
+    with queue_of(mailer, start=NEW_YEAR) as queue:
+        sent = mailer.send_many(letter.s(number) for number in range(6))
+        stop.send(sent[4].id)
+        mailer.send_many(letter.s(number) for number in range(6, 8))
+        tally = queue.run(until="1m", at_most={letter: 6})
+        left = [call.args for call in queue.waiting]
+
+    assert ran == [0, "cancelled: True", 1, 2, 3, 5, 6]
+    assert (tally, left) == (Tally(done=7, waiting=1), [(7,)])
 
 
 def test_sends_ticks_of_schedules_that_were_added(queue: AppQueue) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from queuekit.backend import Condition, Join, Page
@@ -83,10 +83,19 @@ class MemoryBroker(Broker):
         event = self._engine.messages.next_event(queues)
         return left if event is None else min(left, max(event - now, self.limits.lease_granularity))
 
+    def receive_while(self, like: Callable[[Delivery], bool], *, limit: int, lease: float) -> list[Delivery]:
+        """Take due messages of all queues as :meth:`receive` does, up to the first for which *like* is false."""
+        engine = self._engine
+        with engine.sent:
+            now, names = engine.now(), engine.messages.names()
+            engine.messages.upkeep(names, now)
+            return engine.messages.claim(names, limit=limit, lease=lease, now=now, token=self._token, like=like)
+
     def next_event(self) -> float | None:
-        """Return when the next delayed message is due or the next lease ends, in UTC epoch seconds."""
+        """Return when the next message is due, which may have passed, or the next lease ends, in UTC epoch seconds."""
+        messages = self._engine.messages
         with self._engine.sent:
-            return self._engine.messages.next_event(self._engine.messages.names())
+            return messages.next_event(messages.names(), ready=True)
 
     def _token(self) -> str:
         return f"{self._engine.next_claim()}-{self._random.getrandbits(64):016x}"

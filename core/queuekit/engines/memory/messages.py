@@ -110,12 +110,24 @@ class MessageStore:
             queue.put(entry, Place.READY)
 
     def claim(
-        self, names: Sequence[str], *, limit: int, lease: float, now: float, token: Callable[[], str]
+        self,
+        names: Sequence[str],
+        *,
+        limit: int,
+        lease: float,
+        now: float,
+        token: Callable[[], str],
+        like: Callable[[Delivery], bool] | None = None,
     ) -> list[Delivery]:
-        """Move up to *limit* ready messages under a lease; *token* creates the fencing token of each."""
+        """Move up to *limit* ready messages under a lease; *token* creates the fencing token of each.
+
+        With *like*, only those before the first for which it is false.
+        """
         claimed: list[Delivery] = []
         for queue in self._existing(names):
             while len(claimed) < limit and (entry := queue.first_ready()) is not None:
+                if like is not None and not like(entry.delivery()):
+                    return claimed
                 entry.number += 1
                 entry.token = token()
                 entry.claimed_at = now
@@ -125,10 +137,12 @@ class MessageStore:
                 claimed.append(entry.delivery())
         return claimed
 
-    def next_event(self, names: Iterable[str]) -> float | None:
-        """Return when the next delayed message is due or the next lease ends."""
+    def next_event(self, names: Iterable[str], *, ready: bool = False) -> float | None:
+        """Return when the next delayed message is due or the next lease ends; with *ready*, also what is due."""
         moments: list[float] = []
         for queue in self._existing(names):
+            if ready and (first := queue.first_ready()) is not None:
+                moments.append(first.due)
             if (delayed := queue.first_delayed()) is not None:
                 moments.append(delayed.due)
             if (leased := queue.first_leased()) is not None:

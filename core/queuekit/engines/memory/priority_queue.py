@@ -24,41 +24,42 @@ class PriorityQueue(Generic[T]):
     size is always proportional to the number of items (QK14).
     """
 
-    __slots__ = ("_heap", "_items")
+    __slots__ = ("_heap", "items")
 
     def __init__(self) -> None:
         self._heap: list[tuple[SortKey, str]] = []
-        self._items: dict[str, tuple[SortKey, T]] = {}
+        self.items: dict[str, tuple[SortKey, T]] = {}
+        """The items by name, each with its sort key."""
 
     def add(self, name: str, sort_key: SortKey, item: T) -> None:
         """Insert *item*; an item of the same name is replaced."""
-        self._items[name] = (sort_key, item)
+        self.items[name] = (sort_key, item)
         heapq.heappush(self._heap, (sort_key, name))
         self._tidy()
 
     def discard(self, name: str) -> None:
         """Remove the item called *name*, if present."""
-        if self._items.pop(name, None) is not None:
+        if self.items.pop(name, None) is not None:
             self._tidy()
 
     def first(self) -> T | None:
         """Return the first item without removing it."""
         while self._heap:
             sort_key, name = self._heap[0]
-            found = self._items.get(name)
+            found = self.items.get(name)
             if found is not None and found[0] == sort_key:
                 return found[1]
             heapq.heappop(self._heap)
         return None
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self.items)
 
     def __iter__(self) -> Iterator[T]:
         """Yield the items in no particular order."""
-        return (item for _, item in self._items.values())
+        return (item for _, item in self.items.values())
 
     def _tidy(self) -> None:
-        if len(self._heap) > 2 * len(self._items) + _SPARE:
-            self._heap = [(sort_key, name) for name, (sort_key, _) in self._items.items()]
+        if len(self._heap) > 2 * len(self.items) + _SPARE:
+            self._heap = [(sort_key, name) for name, (sort_key, _) in self.items.items()]
             heapq.heapify(self._heap)

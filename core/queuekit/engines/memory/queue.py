@@ -163,7 +163,7 @@ class Queue:
     def first_ready(self) -> Entry | None:
         """Return the message to deliver next: of the most urgent level, the one due first."""
         for part in self._ready.values():
-            if part and (entry := part.first()) is not None:
+            if part.items and (entry := part.first()) is not None:  # most are empty
                 return entry
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import gc
 import importlib
 import math
 from collections import Counter
@@ -16,8 +17,8 @@ import attrs
 
 from queuekit.app import Queuekit
 from queuekit.backend import Record
-from queuekit.broker import Ack, Delivery, Place, Release, Stored
-from queuekit.client.codec import decode, outline
+from queuekit.broker import Ack, Delivery, Place, Release, Replace, Stored
+from queuekit.client.codec import decode, outline, sealed
 from queuekit.client.sender import PreparedMessage, Sending, Sent
 from queuekit.clock import Clock
 from queuekit.engines.memory.broker import MemoryBroker
@@ -30,6 +31,7 @@ from queuekit.execution.limiter import Limiter
 from queuekit.execution.merging import Merger
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.workflow_advance import WorkflowAdvancer
+from queuekit.limiting.rates import has_turn
 from queuekit.operations.admin import Admin
 from queuekit.operations.why import Reason, collect, reasons
 from queuekit.resources import Resource
@@ -43,6 +45,10 @@ from queuekit_testing.application.ticks import Ticks
 __all__ = ["AppQueue", "NeedsVirtualClockError", "Tally"]
 
 _PLACES = (Place.READY, Place.DELAYED, Place.LEASED)
+_YOUNG = 10_000
+"""New objects after which Python looks for garbage while messages run."""
+_TOGETHER = 1_000
+"""Most messages that are put off in one step."""
 _NAMES = {"skipped": "done", "returned": "retried", "held": "waiting"}
 
 
@@ -221,6 +227,7 @@ class AppQueue:
         counts: Counter[str] = Counter()
         with self._alone():
             self._look()
+            self._ticks.send_due()
             for delivery in self._take():
                 self._one(delivery, counts, raises=raises)
         return self._tally(counts)
@@ -231,7 +238,8 @@ class AppQueue:
             raise QueuekitError("queue.run() was called by a task that it runs", fix="Send the message; it runs later")
         self._running = True
         try:
-            yield
+            with _fewer_collections():
+                yield
         finally:
             self._running = False
 
@@ -240,31 +248,36 @@ class AppQueue:
     ) -> None:
         while True:
             self._look()
+            moved = self._skip(end)
+            if moved:
+                self._move_lines()
+            self._ticks.send_due()
             taken = self._take()
+            if not taken and not moved:
+                return
             for delivery in taken:
                 task = outline(delivery.envelope).task if allowed else ""
                 if allowed.get(task, 1) <= 0:
                     aside.append(delivery)
-                    continue
-                if task in allowed:
+                elif self._one(delivery, counts, raises=raises) and task in allowed:
                     allowed[task] -= 1
-                self._one(delivery, counts, raises=raises)
-            if not taken and not self._skip(end):
-                return
 
     def _look(self) -> None:
+        self._move_lines()
+        self._ticks.look()
+
+    def _move_lines(self) -> None:
+        """Hand back the messages for which slots are free by now."""
         limiter = self._limiter()
         if limiter is not None and limiter.has_slots:
             limiter.upkeep()
-        self._ticks.look()
-        self._ticks.send_due()
 
     def _take(self) -> list[Delivery]:
         broker = self._runtime.broker
         return broker.receive(broker.queues(), limit=1, wait=0, lease=self._runtime.config.worker.lease)
 
     def _skip(self, end: float) -> bool:
-        """Move the clock to the next moment at which something is due; false if nothing is until *end*."""
+        """Move the clock to the next moment at which something is due; false if that is now, or after *end*."""
         broker, now = self._runtime.broker, self._clock.time()
         if not isinstance(self._clock, StandingClock) or not isinstance(broker, MemoryBroker):
             return False
@@ -281,42 +294,96 @@ class AppQueue:
             return until.timestamp()
         return self._clock.time() + (seconds(until, option="until") or 0.0)
 
-    def _one(self, delivery: Delivery, counts: Counter[str], *, raises: bool) -> None:
-        """Run one delivery as a worker does: marks, body, decision, and one step that writes what follows."""
-        self.note(delivery.envelope)
-        backend, runner = self._runtime.backend, self._runner
-        runner.problem = None
-        marks = {} if backend is None else backend.get(runner.keys(delivery))
-        prepared = self._merger.one(runner.prepare(delivery, marks))
-        late = self._late(prepared) if isinstance(prepared, Run) else None
-        outcome = late or (self._body(prepared) if isinstance(prepared, Run) else prepared)
+    def _one(self, delivery: Delivery, counts: Counter[str], *, raises: bool) -> bool:
+        """Run one delivery as a worker does: marks, body, decision, and one step that writes what follows.
+
+        Returns:
+            Whether its body ran.
+        """
+        self._runner.problem = None
+        (prepared,) = self._prepared([delivery])
+        limiter = self._limiter() if isinstance(prepared, Run) and prepared.task.defaults.limits else None
+        if not isinstance(prepared, Run):
+            outcomes = [prepared]
+        elif limiter is not None:
+            outcomes = self._by_limits(limiter, prepared)
+        else:
+            outcomes = [self._body(prepared)]
+        ran = isinstance(prepared, Run) and prepared.started is not None
         if self._crashing:
             counts["crashed"] += 1
-            return
-        self._write(outcome)
-        counts[_NAMES.get(outcome.status, outcome.status)] += 1
-        if raises and outcome.status in {"failed", "dead"}:
-            raise runner.problem or TaskFailed(self._what(delivery, outcome))
+            return ran
+        self._write(outcomes)
+        for outcome in outcomes:
+            counts[_NAMES.get(outcome.status, outcome.status)] += 1
+        for outcome in outcomes:
+            if raises and outcome.status in {"failed", "dead"}:
+                raise self._runner.problem or TaskFailed(self._what(outcome))
+        return ran
 
-    def _write(self, outcome: Outcome) -> None:
-        """Write *outcome*, and tell limits, listeners and the test of it."""
-        self._workflows.expand([outcome])
-        write(self._runtime, [outcome], lose=self._workflows.lose)
-        limiter = self._limiter()
-        if limiter is not None and limiter.has_slots and outcome.settlement is not None:
-            limiter.settled([outcome])
-        for envelope in outcome.sends:
-            self.note(envelope)
-        if outcome.event is not None:
-            self._runtime.events.emit(outcome.event)
+    def _prepared(self, deliveries: Sequence[Delivery]) -> list[Run | Outcome]:
+        """Read the marks of *deliveries*, and return a run for each, or an outcome if it must not run."""
+        backend, runner = self._runtime.backend, self._runner
+        for delivery in deliveries:
+            self.note(delivery.envelope)
+        keys = [key for delivery in deliveries for key in runner.keys(delivery)]
+        marks = {} if backend is None or not keys else backend.get(keys)
+        found = [self._merger.one(runner.prepare(delivery, marks)) for delivery in deliveries]
+        for serial, one in enumerate(found, 1):
+            if isinstance(one, Run):
+                one.serial = serial
+        return found
 
-    def _late(self, run: Run) -> Outcome | None:
-        """Return the outcome of a message that may not start now by the limits of its task."""
-        limiter = self._limiter() if run.task.defaults.limits else None
-        if limiter is None:
-            return None
+    def _by_limits(self, limiter: Limiter, run: Run) -> list[Outcome]:
+        """Run it if the limits of its task allow that now; else put it off, and what is behind it as well."""
         begin, late = limiter.apply([run])
-        return late[0] if late else None if begin else Outcome(delivery=run.delivery, settlement=None, status="held")
+        if begin:
+            return [self._body(run)]
+        if not late:  # it waits for a slot
+            return [Outcome(delivery=run.delivery, settlement=None, status="held")]
+        settlement = late[0].settlement
+        if isinstance(settlement, Replace) and has_turn(settlement.envelope) and not self._crashing:
+            late += self._put_off_behind(limiter, run)
+        return late
+
+    def _put_off_behind(self, limiter: Limiter, first: Run) -> list[Outcome]:
+        """Put off the messages behind *first* that the same rates put off: nothing can run between them.
+
+        A worker takes them in a batch as well.
+        """
+        broker, message = self._runtime.broker, first.message
+        is_keyed = any(limit.key is not None for limit in first.task.defaults.limits)
+        if not isinstance(broker, MemoryBroker) or (is_keyed and message.limits is None):
+            return []
+
+        def like(delivery: Delivery) -> bool:
+            if delivery.crashes or has_turn(delivery.envelope):
+                return False
+            try:
+                other = sealed(delivery.envelope, self._runtime.accepted)
+            except QueuekitError:
+                return False
+            return (other.task, other.limits, other.merge) == (message.task, message.limits, None)
+
+        lease = self._runtime.config.worker.lease
+        prepared = self._prepared(broker.receive_while(like, limit=_TOGETHER, lease=lease))
+        runs = [one for one in prepared if isinstance(one, Run)]
+        late = limiter.apply(runs)[1] if runs else []
+        return [*(one for one in prepared if isinstance(one, Outcome)), *late]
+
+    def _write(self, outcomes: Sequence[Outcome]) -> None:
+        """Write *outcomes*, and tell limits, listeners and the test of them."""
+        self._workflows.expand(outcomes)
+        write(self._runtime, outcomes, lose=self._workflows.lose)
+        limiter = self._limiter()
+        settled = [outcome for outcome in outcomes if outcome.settlement is not None]
+        if limiter is not None and limiter.has_slots and settled:
+            limiter.settled(settled)
+        for outcome in outcomes:
+            for envelope in outcome.sends:
+                self.note(envelope)
+            if outcome.event is not None:
+                self._runtime.events.emit(outcome.event)
 
     def _limiter(self) -> Limiter | None:
         """Return what applies the limits of the tasks that are declared by now."""
@@ -325,8 +392,9 @@ class AppQueue:
             self._limited, self._limits = len(tasks), Limiter(self._runtime, backend, tasks, worker="test")
         return self._limits
 
-    def _what(self, delivery: Delivery, outcome: Outcome) -> str:
+    def _what(self, outcome: Outcome) -> str:
         """Return why a message has failed without an exception of its body."""
+        delivery = outcome.delivery
         found = [stored for stored in self._runtime.broker.find(delivery.queue, [delivery.id]) if stored.reason]
         text = f"{found[0].reason}: {found[0].error}" if found else outcome.status
         return f"{outline(delivery.envelope).task} {delivery.id} was dead-lettered: {text}"
@@ -517,6 +585,19 @@ class AppQueue:
 
 def _moment(at: float) -> datetime:
     return datetime.fromtimestamp(at, UTC)
+
+
+@contextlib.contextmanager
+def _fewer_collections() -> Iterator[None]:
+    """Let Python look for garbage in cycles as seldom as in a worker: messages are many objects, and hardly a cycle."""
+    usual = gc.get_threshold()
+    rare = (max(_YOUNG, usual[0]) if usual[0] else 0, *usual[1:])
+    gc.set_threshold(*rare)
+    try:
+        yield
+    finally:
+        if gc.get_threshold() == rare:
+            gc.set_threshold(*usual)
 
 
 def _variables() -> contextvars.Context:
