@@ -35,6 +35,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from queuekit_otel.carrying import span_in
 from queuekit_otel.conventions import SCHEMA, about_broker
+from queuekit_otel.providers import begin
 
 KEEPING = """
 from pathlib import Path
@@ -348,6 +349,43 @@ def test_carried_context_is_the_parent_of_a_send(make: Callable[..., Queuekit], 
         app.send_many([app.tasks["add"].s(3)])
 
     assert [parent_of(span) for span in spans.all] == [(expected.trace_id, expected.span_id)] * 3
+
+
+@pytest.mark.parametrize("parent", ["link", "parent"])
+def test_no_span_is_begun_before_a_provider_is_set(
+    make: Callable[..., Queuekit], spans: Spans, monkeypatch: pytest.MonkeyPatch, parent: str
+) -> None:
+    """Until then the carried context alone goes on: to runs, follow-ups and sends inside; then there are spans."""
+    with monkeypatch.context() as patch:
+        patch.setattr("opentelemetry.trace._TRACER_PROVIDER", None)
+        app, begun, seen = make(parent=parent), list[Any](), list[str]()
+
+        def noted(*args: Any, **options: Any) -> Any:
+            begun.append(args[1])
+            return begin(*args, **options)
+
+        patch.setattr("queuekit_otel.tracing.begin", noted)
+        leaf = app.task(name="leaf")(lambda: seen.append(trace_headers()["traceparent"]))
+
+        @app.task(name="root")
+        def root() -> None:
+            seen.append(trace_headers()["traceparent"])
+            leaf.send()
+            app.send_many([leaf.s()])
+
+        with trace_context({"traceparent": PARENT}):
+            root.options(on_success=(leaf.si(),)).send()
+        burst(app)
+        assert (seen, spans.all) == ([PARENT] * 4, [])
+        assert parent == "parent" or begun == []
+    leaf.options(headers={"traceparent": PARENT}).send()
+    burst(app)
+
+    (sent,), (ran,) = spans.of("send"), spans.of("process")
+    carried = span_in({"traceparent": PARENT})
+    assert carried is not None
+    assert parent_of(sent) == (carried.trace_id, carried.span_id)
+    assert linked(ran) == [identity(sent)]
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])

@@ -17,7 +17,7 @@ from typing import Any
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import INVALID_SPAN, Link, Span, SpanKind, Status, StatusCode
 
 from queuekit.context import Context
 from queuekit.control import Cancel, Retry, Snooze
@@ -50,15 +50,18 @@ class Tracing(Middleware):
         self._continues = options.parent == "parent"
         self._measuring = Measuring(self._about)
         self._bases: dict[tuple[str, str, str], dict[str, Any]] = {}
+        self._provided = False
 
     # -- sends
 
     def around_send(self, calls: Sequence[Signature[Any]], *, batch: bool) -> Iterator[None]:
         """Make a span of a send, or of the round trip that stores a batch."""
         queues = [self._queue(call) for call in calls]
-        span = self._of_batch(calls, queues) if batch else self._of_single(calls[0], queues[0])
-        token = contexts.attach(trace.set_span_in_context(span))
-        mark = _single.set(None if batch else span)
+        span: Span = INVALID_SPAN
+        tokens = None
+        if self._traces():
+            span = self._of_batch(calls, queues) if batch else self._of_single(calls[0], queues[0])
+            tokens = contexts.attach(trace.set_span_in_context(span)), _single.set(None if batch else span)
         begun, failed, tried = perf_counter(), "", True
         try:
             yield
@@ -66,14 +69,17 @@ class Tracing(Middleware):
             failed, tried = _fail(span, error), batch or isinstance(error, UnavailableError)
             raise
         finally:
-            _single.reset(mark)
-            contexts.detach(token)
-            end(span)
+            if tokens is not None:
+                _single.reset(tokens[1])
+                contexts.detach(tokens[0])
+                end(span)
             if tried:
                 self._measuring.sent(queues, seconds=perf_counter() - begun, error=failed)
 
     def before_send(self, signature: Signature[Any]) -> Signature[Any]:
         """Let the message carry the span of its send, or of its creation."""
+        if not self._traces():
+            return signature
         sent = _single.get()
         _single.set(None)
         span = sent or self._of_creation(signature)
@@ -111,12 +117,15 @@ class Tracing(Middleware):
 
     def around_run(self, context: Context) -> Iterator[None]:
         """Make a span of a run, in which its body runs; what it sends and what follows it belongs to that span."""
-        span = self._of_run(context)
-        made, here = span.get_span_context(), with_baggage(context.headers, contexts.get_current())
-        if made.is_valid:
-            state = made.trace_state
-            continue_trace(context, parent_of(made), state.to_header() if state else "")
-        token = contexts.attach(trace.set_span_in_context(span, here))
+        span: Span = INVALID_SPAN
+        token = None
+        if self._traces() or self._reaches_body(context.headers):
+            span = self._of_run(context)
+            made, here = span.get_span_context(), with_baggage(context.headers, contexts.get_current())
+            if made.is_valid:
+                state = made.trace_state
+                continue_trace(context, parent_of(made), state.to_header() if state else "")
+            token = contexts.attach(trace.set_span_in_context(span, here))
         begun, failed = perf_counter(), ""
         try:
             yield
@@ -124,9 +133,22 @@ class Tracing(Middleware):
             failed = _fail(span, error)
             raise
         finally:
-            contexts.detach(token)
-            end(span)
+            if token is not None:
+                contexts.detach(token)
+                end(span)
             self._measuring.processed(context.queue, seconds=perf_counter() - begun, error=failed)
+
+    def _traces(self) -> bool:
+        """Return whether a provider of spans is set, or the current context has something to carry on.
+
+        Otherwise core carries the trace context of messages on by itself. A provider that is set stays.
+        """
+        self._provided = self._provided or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        return self._provided or bool(contexts.get_current())
+
+    def _reaches_body(self, headers: Mapping[str, str]) -> bool:
+        """Return whether the body of a message with *headers* sees a part of them, though no provider is set."""
+        return bool(headers) and ("baggage" in headers or (self._continues and "traceparent" in headers))
 
     def _of_run(self, context: Context) -> Span:
         attributes = {
