@@ -7,19 +7,23 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
 import pytest
 
+from support.command_server import WITHOUT_PLUGINS
+from support.commands import PROGRAM, CommandServer
 from support.plugin_site import HEADER, serving
-from support.venvs import ROOT, Venv, wheel_of
+from support.venvs import ROOT, Venv, bare, wheel_of
 from support.wheels import write_wheel
 
 PAGE = ROOT / "docs" / "isolation.md"
 MOST_LINES = 6
+Queuekit = Callable[..., "subprocess.CompletedProcess[str]"]
 PREFER = '[plugins.prefer]\nrival = "rival-two"\n'
 DISABLE = '[plugins]\ndisable = ["acme-leaving-traces"]\n'
 LEAVES_TRACES = f"""
@@ -91,6 +95,19 @@ def venv(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Venv]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def queuekit(venv: Venv) -> Iterator[Queuekit]:
+    """Return what runs ``queuekit`` there, as a fork of a process that has imported core alone."""
+    shell = {**bare(), "NO_COLOR": "1", "COLUMNS": "100"}
+    server = CommandServer(venv.python, shell, WITHOUT_PLUGINS)
+
+    def run(*args: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+        return server.run(PROGRAM, args, folder, "", {**shell, **settings})
+
+    yield run
+    server.close()
+
+
 def environ_of(row: Row) -> dict[str, str]:
     """Return the variables under which a row is tried: by default only the plugins that it is about may load."""
     given = {f"QUEUEKIT_{name}": value for name, value in row.settings.items()}
@@ -123,11 +140,11 @@ def shown(row: Row) -> str:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.title)
-def test_tells_what_is_wrong_to_who_asks(venv: Venv, tmp_path: Path, row: Row) -> None:
+def test_tells_what_is_wrong_to_who_asks(queuekit: Queuekit, tmp_path: Path, row: Row) -> None:
     """Who uses a broken or forbidden plugin gets at most six lines with its name, the reason and what to do."""
     (tmp_path / "queuekit.toml").write_text(row.config, encoding="utf-8")
 
-    done = venv.queuekit(*row.command.split(), folder=tmp_path, **environ_of(row))
+    done = queuekit(*row.command.split(), folder=tmp_path, **environ_of(row))
 
     lines = [line for line in done.stderr.splitlines() if not line.startswith("Warning: ")]
     block = "\n".join([f"$ {shown(row)}", *lines, ""])
@@ -139,9 +156,9 @@ def test_tells_what_is_wrong_to_who_asks(venv: Venv, tmp_path: Path, row: Row) -
     assert sections()[row.title] == block
 
 
-def test_leaves_the_others_alone(venv: Venv, tmp_path: Path) -> None:
+def test_leaves_the_others_alone(venv: Venv, queuekit: Queuekit, tmp_path: Path) -> None:
     """With all of them installed at once, those that are right work: each broken one costs a line of warning."""
-    done = venv.queuekit("plugins", "check", "good://host", folder=tmp_path)
+    done = queuekit("plugins", "check", "good://host", folder=tmp_path)
     plain = venv.run("-c", "import queuekit; print(queuekit.__name__)", folder=tmp_path)
 
     warned = [line for line in done.stderr.splitlines() if line.startswith("Warning: the plugin ")]
@@ -150,21 +167,21 @@ def test_leaves_the_others_alone(venv: Venv, tmp_path: Path) -> None:
     assert (plain.stdout, plain.stderr) == ("queuekit\n", "")
 
 
-def test_loads_two_distributions_with_one_name(venv: Venv, tmp_path: Path) -> None:
+def test_loads_two_distributions_with_one_name(queuekit: Queuekit, tmp_path: Path) -> None:
     """Neither of two entry points with one name is lost; the second is listed with its distribution."""
     schemes = ("one", "two")
-    found = [venv.queuekit("plugins", "check", f"{scheme}://", folder=tmp_path).stdout for scheme in schemes]
-    listed = venv.queuekit("plugins", folder=tmp_path, QUEUEKIT_PLUGINS="twin").stdout
+    found = [queuekit("plugins", "check", f"{scheme}://", folder=tmp_path).stdout for scheme in schemes]
+    listed = queuekit("plugins", folder=tmp_path, QUEUEKIT_PLUGINS="twin").stdout
 
     assert [text.split(":")[0].split()[1] for text in found] == ["twin-one", "twin-two"]
     assert "twin@twin-two" in listed
 
 
-def test_lets_the_config_settle_who_owns_a_scheme(venv: Venv, tmp_path: Path) -> None:
+def test_lets_the_config_settle_who_owns_a_scheme(queuekit: Queuekit, tmp_path: Path) -> None:
     """The line that the error shows makes one of two owners the one."""
     (tmp_path / "queuekit.toml").write_text(PREFER, encoding="utf-8")
 
-    done = venv.queuekit("plugins", "check", "rival://host", folder=tmp_path, QUEUEKIT_PLUGINS="rival-one,rival-two")
+    done = queuekit("plugins", "check", "rival://host", folder=tmp_path, QUEUEKIT_PLUGINS="rival-one,rival-two")
 
     assert done.stdout.startswith("broker   rival-two 1.2")
 
@@ -177,13 +194,15 @@ def test_lets_the_config_settle_who_owns_a_scheme(venv: Venv, tmp_path: Path) ->
         pytest.param(DISABLE, {}, id="config"),
     ],
 )
-def test_imports_nothing_that_is_forbidden(venv: Venv, tmp_path: Path, config: str, settings: dict[str, str]) -> None:
+def test_imports_nothing_that_is_forbidden(
+    queuekit: Queuekit, tmp_path: Path, config: str, settings: dict[str, str]
+) -> None:
     """What importing a plugin does, it does not do where a rule leaves the plugin out; elsewhere it does."""
     (tmp_path / "queuekit.toml").write_text(config, encoding="utf-8")
 
-    venv.queuekit("plugins", "check", "memory://", folder=tmp_path, **settings)
+    queuekit("plugins", "check", "memory://", folder=tmp_path, **settings)
     forbidden = (tmp_path / "traces").exists()
     (tmp_path / "queuekit.toml").unlink()
-    venv.queuekit("plugins", "check", "memory://", folder=tmp_path)
+    queuekit("plugins", "check", "memory://", folder=tmp_path)
 
     assert (forbidden, (tmp_path / "traces").exists()) == (False, True)

@@ -22,7 +22,7 @@ MAIN = (sys.executable, "-m", "queuekit.cli")
 LONGEST = float(command_server.LONGEST)
 STARTING = ("demo", "worker")
 """Commands that start processes, and so should be such that these are forks as well."""
-_PROGRAM = "from queuekit.cli import main; main()"
+PROGRAM = "from queuekit.cli import main; main()"
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -42,7 +42,7 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
 def queuekit(*args: str, folder: Path, stdin: str = "", **settings: str) -> subprocess.CompletedProcess[str]:
     """Run ``queuekit`` with *args* in *folder* to its end; *settings* are environment variables."""
     if args[:1] not in [(name,) for name in STARTING]:
-        return python(_PROGRAM, *args, folder=folder, stdin=stdin, **settings)
+        return python(PROGRAM, *args, folder=folder, stdin=stdin, **settings)
     with _start(args, folder, settings, stdin=subprocess.PIPE) as process:
         try:
             text, talk = process.communicate(stdin, LONGEST)
@@ -79,15 +79,21 @@ def python(
     )
 
 
-class _Server:
-    """The process that forks for each command."""
+class CommandServer:
+    """The process that forks for each command.
 
-    def __init__(self) -> None:
+    Args:
+        python: Runs it.
+        environ: Its environment.
+        words: What else it is told at its start.
+    """
+
+    def __init__(self, python: Path | str, environ: Mapping[str, str], *words: str) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, command_server.__file__, str(theirs.fileno())],
-                env=environment(),
+                [str(python), command_server.__file__, str(theirs.fileno()), *words],
+                env=environ,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -109,13 +115,13 @@ class _Server:
                 code = self._answer()
             except BaseException:
                 self._process.kill()  # or the next command would get this answer
-                close()
+                self.close()
                 raise
             for file in (out, err):
                 file.seek(0)
             text, talk = out.read(), err.read()
         if code is None:
-            close()
+            self.close()
             ended = self._process.returncode
             pytest.fail(f"the command server ended with {ended} while it ran queuekit {' '.join(args)}:\n{talk}")
         if code == -signal.SIGALRM:
@@ -131,26 +137,28 @@ class _Server:
 
     def close(self) -> None:
         """End it; it may have died before."""
+        for measured in [key for key, server in _servers.items() if server is self]:
+            del _servers[measured]
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         self._process.wait(LONGEST)
 
 
-_servers: dict[bool, _Server] = {}
+_servers: dict[bool, CommandServer] = {}
 
 
-def _server(*, measured: bool) -> _Server:
+def _server(*, measured: bool) -> CommandServer:
     """Return the one server of this process whose commands are *measured* or not, started now."""
     if measured not in _servers:
-        _servers[measured] = _Server()
+        _servers[measured] = CommandServer(sys.executable, environment())
     return _servers[measured]
 
 
 def close() -> None:
     """End what runs commands, if there were any."""
-    while _servers:
-        _servers.popitem()[1].close()
+    for server in list(_servers.values()):
+        server.close()
 
 
 def _file(text: str = "") -> IO[str]:

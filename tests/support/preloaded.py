@@ -3,7 +3,8 @@
 A test that starts a worker starts two or three processes, each of which would import queuekit first; that took most of
 the time of such a test. :class:`Preloaded` is a ``Popen`` whose process is a fork instead, and a child of the caller
 like any other. In all else it is what ``python -m`` starts: command line, folder, environment, streams, signals, and an
-end by way of the interpreter's own. What it starts in turn by ``python -m queuekit...`` comes about in the same way.
+end by way of the interpreter's own, save that modules are not taken apart. What it starts in turn by ``python -m
+queuekit...`` comes about in the same way.
 
 The process that forks is told over a socket: a byte, and with it the files that hold the call and will be the streams
 and the other descriptors. It answers with the process id. So that the fork is a child of the caller, its parent ends at
@@ -11,6 +12,7 @@ once, while the caller adopts orphans (``PR_SET_CHILD_SUBREAPER`` in ``man 2 prc
 that forks for it, and ends with it.
 """
 
+import atexit
 import ctypes
 import faulthandler
 import fcntl
@@ -28,6 +30,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module, util
 from pathlib import Path
 from typing import Any, AnyStr
@@ -62,6 +65,7 @@ LATER = {
 _WORK = (
     "asyncio",
     "email.parser",
+    "encodings.ascii",
     "queuekit.engines.sqlite",
     "queuekit.worker.async_pool",
     "queuekit.worker.supervisor",
@@ -198,8 +202,11 @@ def _prctl(option: int, value: int) -> None:
 def main() -> None:
     """Fork until the socket closes; in a fork, run what was asked for."""
     given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    in_fork: Any = import_module("in_fork")
+    atexit.register(in_fork.leave)
     del sys.path[0]
     _import_all()
+    in_fork.load_plugins()
     sys.path[:] = [path for path in sys.path if path not in given]
     gc.freeze()
     _be_deaf()
@@ -209,7 +216,8 @@ def main() -> None:
         parent = os.getpid()
         if os.fork() != 0:
             theirs.close()
-            _run(call, _Forker(ours))
+            in_fork.forget_plugins([call["cwd"], *_paths(call)])
+            in_fork.ending(partial(_run, call, _Forker(ours)))
             return
         ours.close()
         asked = theirs
@@ -223,14 +231,10 @@ def main() -> None:
 
 def _import_all() -> None:
     """Import what those processes do; no more than modules, so that nothing is in one of them because of another."""
-    from importlib.metadata import entry_points
-
     from queuekit.cli.program import COMMANDS
-    from queuekit.plugins.loading import GROUP
 
     commands = [f"queuekit.cli.{name}" for name in COMMANDS]
-    plugins = [point.module for point in entry_points(group=GROUP)]
-    for name in (*MODULES, *commands, *_WORK, *plugins):
+    for name in (*MODULES, *commands, *_WORK):
         import_module(name)
     for name in ("coverage", "msgspec.json"):
         if util.find_spec(name.partition(".")[0]) is not None:
@@ -337,6 +341,11 @@ def _name(args: Sequence[str]) -> None:
     ctypes.memmove(start, text + bytes(end - start - len(text)), end - start)
 
 
+def _paths(call: Mapping[str, Any]) -> list[str]:
+    """Return the folders that *call* adds to those from which Python imports."""
+    return [path for path in call["environ"].get("PYTHONPATH", "").split(os.pathsep) if path]
+
+
 def _run(call: Mapping[str, Any], forker: _Forker) -> None:
     """Run a module as ``python -m`` does; *forker* forks for this process."""
 
@@ -346,8 +355,7 @@ def _run(call: Mapping[str, Any], forker: _Forker) -> None:
     popen: Any = subprocess.Popen
     popen._execute_child = execute
     args: list[str] = call["args"]
-    paths = filter(None, call["environ"].get("PYTHONPATH", "").split(os.pathsep))
-    sys.path[:0] = [call["cwd"], *paths]
+    sys.path[:0] = [call["cwd"], *_paths(call)]
     sys.argv[:] = args[2:]
     sys.orig_argv[:] = args
     if args[2] != "queuekit.cli":
