@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from queuekit import Queuekit, Signature, TaskFailed, chain, chord, group
 from queuekit.broker import Place
 from queuekit.tasks.registry import Tasks
+from queuekit_testing.kit import unique_name
 from support.calls import ALONE, ENGINES, Calls, calls_on, each_engine
 from support.waiting import PATIENCE
 from support.working import burst, inside, needs, working
@@ -17,14 +18,14 @@ from support.working import burst, inside, needs, working
 EAGER = "eager"
 
 
-@pytest.fixture(params=[*each_engine(ALONE), EAGER])
-def at_work(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calls]:
-    """Tasks and one worker for them; or none, where sends run them at once."""
+@pytest.fixture(scope="module", params=[*each_engine(ALONE), EAGER])
+def at_work(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
+    """Tasks and one worker for all tests of an engine; or none, where sends run them at once."""
     if request.param == EAGER:
         yield calls_on(Queuekit(eager=True))
         return
-    made = calls_on(ENGINES[request.param](tmp_path))
-    with working(made.app):
+    made = calls_on(ENGINES[request.param](tmp_path_factory.mktemp("acceptance")))
+    with closing(made.app), working(made.app):
         yield made
 
 
@@ -100,10 +101,11 @@ def test_task_ahead_starts_when_it_is_due(at_work: Calls) -> None:
 def test_follow_ups_of_a_signature_are_sent(at_work: Calls) -> None:
     """Several callbacks of one signature run, each with the result; those of errors get the failure."""
     echo = at_work.echo
+    first, second, third = ids = [unique_name("callback") for _ in range(3)]
 
-    at_work.add.options(on_success=[echo.s("a").options(id="cb-a"), echo.si("b").options(id="cb-b")]).send(1, 1)
-    at_work.boom.options(on_error=[at_work.told.s().options(id="cb-e")]).send("why")
-    results = [at_work.app.result(id) for id in ("cb-a", "cb-b", "cb-e")]
+    at_work.add.options(on_success=[echo.s("a").options(id=first), echo.si("b").options(id=second)]).send(1, 1)
+    at_work.boom.options(on_error=[at_work.told.s().options(id=third)]).send("why")
+    results = [at_work.app.result(id) for id in ids]
 
     assert [result.get(timeout=PATIENCE) for result in results] == [["a", 2], ["b"], "why"]
 
