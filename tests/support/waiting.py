@@ -17,7 +17,8 @@ for what hangs, and no machine is so busy that it misses it; QUEUEKIT_TEST_PATIE
 UNHURRIED = PATIENCE / 2
 """Seconds that a client of an engine waits for its answer, where a test is not about that: the engine is as busy as
 the machine. Less than ``PATIENCE``, so that an engine that hangs is told by its client."""
-_LOOK = 0.01
+_LOOK, _LONGEST_LOOK = 0.01, 0.05
+"""Seconds between two looks: a tenth of the time for which somebody waits, within these bounds."""
 
 
 def unhurried(url: str, *options: str) -> str:
@@ -31,12 +32,13 @@ def wait_until(condition: Callable[..., Any], what: str | Callable[[], str] = ""
 
     *what* was waited for, in words, or what tells it then.
     """
-    deadline = time.monotonic() + timeout
+    begun = time.monotonic()
     while not (answer := condition()):
-        if time.monotonic() >= deadline:
+        waited = time.monotonic() - begun
+        if waited >= timeout:
             missing = what() if callable(what) else what
             pytest.fail(f"not within {timeout:g} s: {missing or 'the condition'}")
-        time.sleep(_LOOK)
+        time.sleep(min(max(_LOOK, 0.1 * waited), _LONGEST_LOOK))
     return answer
 
 
