@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import threading
 import time
@@ -189,11 +191,22 @@ def _client_certificate(tls: TLSOptions) -> str | tuple[str, str] | None:
 _loaders: list[Any] = []
 
 
+@functools.cache
+def _handlers() -> Any:
+    """Return the event handlers of every session; botocore looks at the signature of each at its registration."""
+    import botocore.session
+    from botocore.hooks import HierarchicalEmitter
+
+    handlers = HierarchicalEmitter()
+    botocore.session.Session(event_hooks=handlers)
+    return handlers
+
+
 def _session() -> Any:
     """Return a new session that shares the loaded descriptions of services, which are megabytes of JSON."""
     import botocore.session
 
-    session = botocore.session.get_session()
+    session = botocore.session.Session(event_hooks=copy.copy(_handlers()), include_builtin_handlers=False)
     if session.get_config_variable("data_path") is None:
         _loaders[:] = _loaders[:1] or [session.get_component("data_loader")]
         session.register_component("data_loader", _loaders[0])
