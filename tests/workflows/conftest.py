@@ -7,15 +7,23 @@ import pytest
 
 from support.calls import ALONE, ENGINES, MIXED, Calls, calls_on, each_engine
 
+ALWAYS = "redis"
+"""The engine with a server on which tests that are marked run each time."""
+
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run what asks for ``calls`` on every engine; those with servers only in the torture run, unless it is marked.
 
-    What is marked runs on a mix of two of them in `tox -e full`.
+    What is marked runs on one of them each time, and in `tox -e full` on the others and on a mix of two. Core decides
+    alone about variants of one test: those run on SQLite in `tox -e full`.
     """
-    if "calls" in metafunc.fixturenames:
-        marked = metafunc.definition.get_closest_marker("each_engine") is not None
-        metafunc.parametrize("calls", each_engine(*((ALONE, MIXED) if marked else ((),))), indirect=True)
+    if "calls" not in metafunc.fixturenames:
+        return
+    marked = metafunc.definition.get_closest_marker("each_engine") is not None
+    engines = each_engine((ALWAYS,), {*ALONE, *MIXED} - {ALWAYS}) if marked else each_engine(())
+    if metafunc.definition.get_closest_marker("parametrize") is not None:
+        engines[engines.index("sqlite")] = pytest.param("sqlite", marks=pytest.mark.full, id="sqlite")
+    metafunc.parametrize("calls", engines, indirect=True)
 
 
 @pytest.fixture
