@@ -50,8 +50,8 @@ class Venv:
 
     @classmethod
     def copy(cls, folder: Path, of: Path) -> Self:
-        """Return an environment in *folder* with all that the one in the folder *of* has."""
-        return cls.at(shutil.copytree(of, folder, symlinks=True))
+        """Return an environment in *folder* with all that the one in the folder *of* has; nobody writes into a file."""
+        return cls.at(shutil.copytree(of, folder, symlinks=True, copy_function=_link))
 
     @property
     def python(self) -> Path:
@@ -75,6 +75,14 @@ class Venv:
     def queuekit(self, *args: str, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run ``queuekit`` with *args*."""
         return self.run("-m", "queuekit.cli", *args, folder=folder, **settings)
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name, which takes a tenth of the time of a copy; copy it to another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def bare() -> dict[str, str]:
