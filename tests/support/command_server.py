@@ -21,6 +21,8 @@ from typing import Any
 LONGEST = 300
 """Seconds after which a command is ended by SIGALRM."""
 ANSWER = struct.Struct("i")
+RUNS_COMMAND, RUNS_TESTS = b"!", b"t"
+"""What a call begins with; tests run where pytest has been imported."""
 WITHOUT_PLUGINS = "without-plugins"
 """Said at its start, where each command is to import the plugins that it finds."""
 _WORK = (
@@ -43,7 +45,10 @@ def main() -> None:
     if sys.argv[2:] != [WITHOUT_PLUGINS]:
         in_fork.load_plugins()
     gc.freeze()
-    while files := socket.recv_fds(asked, 1, 4)[1]:
+    while (found := socket.recv_fds(asked, 1, 4))[1]:
+        word, files = found[:2]
+        if word == RUNS_TESTS:
+            in_fork.import_pytest()
         process = os.fork()
         if process == 0:
             asked.close()

@@ -3,13 +3,15 @@
 They are programs in this folder, and import it as ``in_fork``.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ending", "forget_plugins", "leave", "load_plugins"]
+__all__ = ["ending", "forget_plugins", "import_pytest", "leave", "load_plugins"]
 
 _codes: list[Any] = []
 """What the program of this fork has ended with; empty before."""
@@ -31,6 +33,14 @@ def forget_plugins(paths: Iterable[str]) -> None:
         loading._scanned = None
         loading._dists.clear()
         loading._loaded.clear()
+
+
+def import_pytest() -> None:
+    """Import pytest with its own plugins, which takes as long as the tests of a page; a second time changes nothing."""
+    if "pytest" not in sys.modules:
+        for name in ("pytest", *(f"_pytest.{plugin}" for plugin in import_module("_pytest.config").default_plugins)):
+            import_module(name)
+        gc.freeze()
 
 
 def ending(program: Callable[[], object]) -> None:
