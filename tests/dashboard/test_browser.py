@@ -47,6 +47,12 @@ PAGES = (
 )
 SIZES = {"desk": (1280, 900), "phone": (360, 740)}
 ONE_WAITS = re.compile(r"Waiting\s*1")
+APART = """[...document.querySelectorAll(".row > label[for]")].filter(label => {
+  const field = document.getElementById(label.htmlFor)
+  return field.offsetParent && field.offsetTop >= label.offsetTop + label.offsetHeight / 2
+    && label.offsetLeft > label.parentElement.offsetLeft + 1
+}).map(label => label.textContent)"""
+"""Texts of the labels at the end of a line whose fields are on the next one."""
 MODULE = """
 from queuekit import Queuekit
 from support.dashboards import with_tasks
@@ -139,6 +145,7 @@ def test_pages_fit_and_break_no_rule(chromium: Any, served: Served) -> None:
                 assert answer.status == 200, path
                 assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, name)
                 assert page.evaluate("typeof htmx") == "object"
+                assert page.evaluate(APART) == [], (path, name)
                 if pictures:
                     slug = "".join(letter if letter.isalnum() else "-" for letter in path[:24]).strip("-") or "overview"
                     page.screenshot(path=f"{pictures}/{slug}-{name}-{scheme}.png", full_page=True)
@@ -217,6 +224,7 @@ def test_operator_moves_what_waits(chromium: Any, served: Served) -> None:
         page.goto(f"{served.root}/queue?name=from-{name}")
 
         page.locator("summary").click()
+        assert page.evaluate(APART) == []
         page.locator("#to").fill(f"to-{name}")
         pictured(page, f"move-form-{name}")
         page.get_by_role("button", name="Move").click()
