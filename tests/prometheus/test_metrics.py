@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import urllib.request
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -37,35 +36,18 @@ from queuekit.limiting.slots import SlotKey, Waiter
 from queuekit.limits import Concurrency, Rate, arg
 from support.commands import queuekit
 from support.fleet import Fleet
-from support.waiting import PATIENCE, wait_until
+from support.waiting import wait_until
 from support.working import burst
 
 pytest.importorskip("queuekit_prometheus", reason="pip install -e plugins/queuekit-prometheus prometheus-client")
-
-from prometheus_client.parser import text_string_to_metric_families
 
 from queuekit_prometheus.command import QueueCollector
 from queuekit_prometheus.exposition import TallyCollector, serve
 from queuekit_prometheus.processes import Collected, Reporter
 from queuekit_prometheus.tally import BOUNDS, ProcessTally, from_json, to_json
+from support.scraping import Samples, samples, scrape
 
 FILES = Path(__file__).parents[2] / "plugins" / "queuekit-prometheus" / "src" / "queuekit_prometheus" / "files"
-Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
-
-
-def scrape(address: str) -> Samples:
-    """Return all samples at *address*, by name and labels, as Prometheus would parse them."""
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=PATIENCE) as answer:
-        return samples(answer.read().decode())
-
-
-def samples(text: str) -> Samples:
-    """Return the samples in an exposition."""
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 def by_outcome(found: Samples) -> dict[tuple[str, str], float]:
