@@ -17,7 +17,7 @@ from queuekit.operations.admin import Admin
 from queuekit.states import MAX_COUNT, State
 from queuekit.wire.position import chunk_key, graph_key
 from queuekit.wire.records import result_key
-from support.calls import ALONE, ENGINES, MIXED, SERVED, Calls, calls_on, each_engine
+from support.calls import ENGINES, SERVED, Calls, calls_on, each_engine
 from support.waiting import PATIENCE
 from support.working import burst, inside, make_app, take_one
 
@@ -25,9 +25,9 @@ KEY, OTHER = "k" * 40, "o" * 40
 Change = Callable[[bytes], bytes]
 
 
-@pytest.fixture(params=each_engine(ALONE, MIXED))
+@pytest.fixture(params=each_engine(("redis",), SERVED))
 def signed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Calls]:
-    """The tasks of an app with a key, on one engine after the other."""
+    """The tasks of an app with a key, on one engine after the other; of those with servers, Redis each time."""
     made = calls_on(ENGINES[request.param](tmp_path, signing_keys=[KEY]))
     yield made
     made.app.close()
