@@ -28,3 +28,13 @@ def test_send_refuses_a_routing_key_that_is_too_long() -> None:
     with pytest.raises(OptionError, match=r"t: broker\['routing_key'\]: it has 202 bytes"):
         task.options(broker={"routing_key": "é" * 101}).send()
     app.close()
+
+
+def test_send_refuses_text_that_amqp_cannot_carry() -> None:
+    """RabbitMQ hands a message that no queue takes back with other text, so that it would pass for a stored one."""
+    app = Queuekit(broker="amqp://127.0.0.1:1?exchange=jobs")
+    task = app.task(name="t")(print)
+
+    with pytest.raises(OptionError, match=r"t: broker\['routing_key'\]: it has a lone surrogate"):
+        task.options(broker={"routing_key": "eu.\udcff"}).send()
+    app.close()

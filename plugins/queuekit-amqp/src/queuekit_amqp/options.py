@@ -27,7 +27,10 @@ def _longest(most: int) -> Any:
     """Return a validator of text: AMQP counts bytes, up to 255 with what the plugin adds."""
 
     def check(_instance: Any, _field: attrs.Attribute[Any], text: str) -> None:
-        size = len(text.encode("utf-8", "surrogatepass"))
+        try:
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            raise ValueError("it has a lone surrogate, which AMQP cannot carry") from None
         if size > most:
             raise ValueError(f"it has {size} bytes, at most {most} are allowed")
 

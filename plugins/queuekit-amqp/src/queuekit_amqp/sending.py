@@ -92,7 +92,9 @@ class Publisher:
                 reasons[todo[position]] = "RabbitMQ refuses it: a limit of its queue is reached"
             todo = [todo[position] for position in returned]
         for index in todo:
-            reasons[index] = "no queue takes it: check the exchange and the binding key"
+            key = messages[index].routing_key
+            which = f"its routing key, {key!r:.100}" if key else "the binding key"
+            reasons[index] = f"no queue takes it: check the exchange and {which}"
         return reasons
 
     def _try(self, messages: Sequence[Outgoing]) -> tuple[set[int], list[int]]:
