@@ -1,11 +1,13 @@
 """Parts of a workflow that are not sent, since their unique key is held, or not stored, since their task says so."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from queuekit import Queuekit, Signature, State, Task, TaskCancelled, TaskFailed, UniqueKey, chain, chord, group
+from queuekit.clock import SystemClock
 from queuekit.execution import workflow_held
 from queuekit_testing.kit import unique_name
 from support.calls import Calls, calls_on
@@ -111,6 +113,23 @@ def test_a_workflow_does_not_wait_for_what_is_far_off(calls: Calls, make: Make, 
 
     with pytest.raises(TaskFailed, match=f"{holder.id}, which holds the unique key, is not due yet"):
         _got(calls, make(calls, unique))
+
+
+def test_waits_by_the_clock_of_the_engine(tmp_path: Path) -> None:
+    """A worker whose clock is behind does not take a holder for one that is far off."""
+
+    class Behind(SystemClock):
+        def time(self) -> float:
+            return super().time() - 3_600
+
+    right, behind = (make_app(broker=f"sqlite:///{tmp_path}/jobs.db", clock=clock) for clock in (None, Behind()))
+    unique, _ = (app.task(name="double", unique=True)(_double) for app in (right, behind))
+    unique.options(delay=2).send(7)
+
+    result = group(unique.s(7), unique.s(8)).send()
+
+    with working(behind):
+        assert result.get(timeout=PATIENCE) == [14, 16]
 
 
 @pytest.mark.parametrize(("make", "_wanted"), HELD.values(), ids=HELD)

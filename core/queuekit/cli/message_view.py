@@ -152,7 +152,7 @@ def _known(view: MessageView) -> _Facts:
         lane=stored.envelope.lane,
         attempt=stored.envelope.attempt,
         generation=stored.envelope.generation,
-        sent=info.sent or stored.sent_at,
+        sent=stored.sent_at or info.sent,
         due=stored.due,
         worker=view.holder or info.worker or stored.holder,
         reason=stored.reason,

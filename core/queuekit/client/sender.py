@@ -513,10 +513,11 @@ class Sending:
                 )
 
     def _pending(self, envelope: Envelope, task: str, merge: Merge | None = None) -> Record:
-        now, ttl = self._time(), self._ttl
-        delay = envelope.delay
+        ttl, delay = self._ttl, envelope.delay
+        # A delayed message is due on the engine's clock; to ask for the time of each other message would take a trip.
+        now = self.now() if delay > 0 or envelope.not_before is not None else self._time()
         if envelope.not_before is not None:
-            delay = max(0.0, delay, envelope.not_before - self.now())
+            delay = max(0.0, delay, envelope.not_before - now)
         if delay <= 0 and merge is None:
             return pending(id=envelope.id, task=task, queue=envelope.queue, ttl=ttl, at=now)
         return pending(

@@ -92,7 +92,7 @@ def follow(runtime: Runtime, context: Context, holder: str) -> Any:
         raise UniqueKeyError(
             f"{what} stores no result", fix="Remove its ignore_result, or send this call without a unique key"
         )
-    if info.state is State.PENDING and info.due is not None and info.due - runtime.clock.time() > _NOT_DUE:
+    if info.state is State.PENDING and info.due is not None and info.due - runtime.now() > _NOT_DUE:
         raise UniqueKeyError(f"{what} is not due yet", fix="Send the workflow later, or this call without a unique key")
     if waited > _LONGEST:
         raise UniqueKeyError(f"{what} has not ended in {_LONGEST:.0f} s")

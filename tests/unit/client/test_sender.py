@@ -11,11 +11,13 @@ import pytest
 
 from queuekit import Queuekit, Result, Signature, State, UniqueKey
 from queuekit.broker import Capabilities, Limits, Place
+from queuekit.cli.message_view import as_document
 from queuekit.client.sender import Sending
 from queuekit.clock import SystemClock, VirtualClock
 from queuekit.engines.memory import MemoryBackend
 from queuekit.envelope import Unique
 from queuekit.errors import CapabilityError, EncodeError, TooLargeError, UnavailableError
+from queuekit.operations.admin import Admin
 from queuekit.timelimit import time_left
 from queuekit_testing.kit import in_thread
 from support.working import (
@@ -139,20 +141,46 @@ def test_expires(expires: Any) -> None:
     assert take_one(app).envelope.expires == clock.time() + 60
 
 
-@pytest.mark.parametrize("wrong", [-3_600.0, 3_600.0], ids=["behind", "ahead"])
-def test_expires_by_the_clock_of_the_engine(tmp_path: Path, wrong: float) -> None:
-    """A sender whose clock is wrong gives its messages the time that it says, by the clock that decides on it."""
+def app_with_a_wrong_clock(folder: Path, wrong: float) -> Queuekit:
+    """Return an app whose clock is not that of its engine."""
 
     class Wrong(SystemClock):
         def time(self) -> float:
             return time.time() + wrong
 
-    app = make_app(clock=Wrong(), broker=f"sqlite:///{tmp_path}/jobs.db")
+    app = make_app(clock=Wrong(), broker=f"sqlite:///{folder}/jobs.db")
     app.task(name="echo")(echo)
+    return app
+
+
+@pytest.mark.parametrize("wrong", [-3_600.0, 3_600.0], ids=["behind", "ahead"])
+def test_expires_by_the_clock_of_the_engine(tmp_path: Path, wrong: float) -> None:
+    """A sender whose clock is wrong gives its messages the time that it says, by the clock that decides on it."""
+    app = app_with_a_wrong_clock(tmp_path, wrong)
 
     app.send(call(expires=600))
 
     assert take_one(app).envelope.expires == pytest.approx(time.time() + 600, abs=60)
+
+
+@pytest.mark.parametrize("wrong", [-3_600.0, 3_600.0], ids=["behind", "ahead"])
+def test_is_due_by_the_clock_of_the_engine(tmp_path: Path, wrong: float) -> None:
+    """A sender whose clock is wrong does not record another time than the ``eta`` of its message."""
+    app, eta = app_with_a_wrong_clock(tmp_path, wrong), time.time() + 7_200
+
+    info = app.send(call(eta=datetime.fromtimestamp(eta, UTC))).info()
+
+    assert info.due == pytest.approx(eta, abs=60)
+
+
+def test_shows_when_the_engine_took_a_message(tmp_path: Path) -> None:
+    """Not what the sender's clock said, which may be a moment that has not come."""
+    app = app_with_a_wrong_clock(tmp_path, 3_600.0)
+
+    result = app.send(call(delay="1h"))
+
+    sent = datetime.fromisoformat(as_document(Admin(app).show(result.id), app.runtime.accepted)["sent"])
+    assert sent.timestamp() == pytest.approx(time.time(), abs=60)
 
 
 def test_expires_by_our_clock_while_the_engine_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
