@@ -129,12 +129,19 @@ class Pool(Generic[T]):
             idle = [self._idle.pop()] if self._idle else []
         try:
             for connection in idle:
-                if self._is_stale is None or not self._is_stale(connection):
+                if self._is_usable(connection):
                     return _Lent(connection, forks, closings)
                 self._discard(connection)
             return _Lent(self._open(), forks, closings)
         except BaseException:
             self._free_place(forks)
+            raise
+
+    def _is_usable(self, connection: T) -> bool:
+        try:
+            return self._is_stale is None or not self._is_stale(connection)
+        except BaseException:
+            self._discard(connection)
             raise
 
     def _wait_for_place(self) -> None:

@@ -164,6 +164,21 @@ def test_closes_what_the_server_has_closed(server: Server) -> None:
     assert server.open_ones() == [1]
 
 
+def test_closes_what_it_cannot_ask(server: Server) -> None:
+    """A connection whose state cannot be told is not left open, in nobody's hands."""
+
+    def fail(_: Connection) -> bool:
+        raise ValueError("closed file")
+
+    pool = Pool(server.open, close=server.close, size=1, timeout=PATIENCE, to="example://host", is_stale=fail)
+    take(pool)
+
+    with pytest.raises(ValueError, match="closed file"):
+        take(pool)
+
+    assert server.open_ones() == []
+
+
 def test_frees_its_place_if_none_can_be_opened(server: Server) -> None:
     """A connection that could not be opened takes no place."""
     pool = pool_of(server, size=1)
