@@ -471,7 +471,8 @@ class Broker(abc.ABC):
 
         A lease may have been claimed by another client or process. For a process that has died, its supervisor builds a
         :class:`Release` from the lease alone: the envelope of the delivery has id, queue, generation, attempt and an
-        empty body. A service that cannot put a message back uncounted without its body may count it as a crash. If
+        empty body. A service that cannot put a message back uncounted without its body may count it as a crash. The
+        other settlements come with the delivery as it was claimed: its envelope has the unique key and the body. If
         ``capabilities.portable_leases`` is false, only the client that claimed settles.
         """
 

@@ -307,6 +307,15 @@ class Admin:
         able = self._broker.capabilities
         return able.dead_letters if place is Place.DEAD else able.inspect
 
+    def _need_place(self, place: Place) -> None:
+        """Raise if *place* is that of the dead letters, and nobody keeps any."""
+        if place is Place.DEAD and not self._broker.capabilities.dead_letters:
+            raise CapabilityError(
+                f"{self._runtime.broker_url.scheme}:// keeps no dead letters: without a result backend that can list "
+                "records, they are deleted",
+                fix="Set backend to one that can, e.g. redis://",
+            )
+
     def peek(self, queue: str, place: Place, *, limit: int, cursor: str | None) -> Page[Stored]:
         """Return a page of the messages of *queue* in *place*; see :meth:`queuekit.broker.Broker.peek`."""
         with self.in_time():
@@ -374,6 +383,7 @@ class Admin:
         """Return those of *ids* that are dead letters, by queue; if the broker can, without reading the others."""
         found: dict[str, list[str]] = {}
         wanted = dict.fromkeys(map(plain, ids))
+        self._need_place(Place.DEAD)
         for name in [plain(queue)] if queue else self.queue_names():
             if not wanted:
                 break
@@ -774,6 +784,7 @@ class Admin:
     def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
         if not self._broker.capabilities.inspect and place is not Place.DEAD:
             raise CapabilityError(f"{self._runtime.broker_url.scheme}:// reports waiting messages only as counts")
+        self._need_place(place)
         found = iter(self._broker.walk(queue, place, page_size=_PAGE))
         while True:
             with self.in_time():

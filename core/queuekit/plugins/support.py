@@ -13,7 +13,7 @@ from queuekit.values import frozen
 
 __all__ = ["BACKEND_PLAN", "BROKER_PLAN", "Support", "caveats", "steps"]
 
-_CAVEATS = ("portable_leases", "tells_time")
+_CAVEATS = ("portable_leases", "tells_time", "dead_letters")
 """Capabilities of a broker that operators should know are missing, although this is not an error."""
 
 

@@ -1,6 +1,7 @@
 """What an operator does: look, cancel, replay, drop, purge, check."""
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -298,6 +299,21 @@ def test_says_that_waiting_messages_cannot_be_shown() -> None:
 
     with pytest.raises(CapabilityError, match="memory:// reports waiting messages only as counts"):
         Admin(app).waiting("default")
+
+
+@pytest.mark.parametrize(
+    "look",
+    [lambda admin: list(admin.dead()), lambda admin: admin.find_dead(["a"])],
+    ids=["list", "find"],
+)
+def test_says_that_nobody_keeps_dead_letters(look: Callable[[Admin], object]) -> None:
+    """And what would keep them, in place of the name of a class."""
+    app = make_app()
+    app.send(call())
+    app.runtime.broker.capabilities = Capabilities(inspect=False, dead_letters=False)
+
+    with pytest.raises(CapabilityError, match=r"memory:// keeps no dead letters: .*they are deleted; Set backend"):
+        look(Admin(app))
 
 
 def test_check_tells_what_an_operator_should_know() -> None:
