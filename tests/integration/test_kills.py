@@ -1,13 +1,15 @@
 """A body that is killed whatever it does, and what becomes of those beside it."""
 
 import json
+import os
+import signal
 from typing import Any
 
 import pytest
 
 from queuekit import State
 from support.commands import queuekit
-from support.fault_tasks import hog, hold, stubborn
+from support.fault_tasks import LONGEST, hog, hold, nap, stubborn
 from support.fleet import Fleet, freeze
 from support.waiting import PATIENCE, wait_until
 
@@ -84,3 +86,21 @@ def test_kills_a_body_in_a_frozen_process(fleet: Fleet) -> None:
 
     assert done.returncode == 0, done.stderr
     assert fleet.app.result(victim.id).state is State.CANCELLED
+
+
+def test_a_killed_process_takes_one_of_the_bodies_that_were_sent_together(fleet: Fleet) -> None:
+    """Those before it are done, those behind it run in another process while it is slow, and all run once."""
+    group = fleet.start_ready(concurrency=2, pool="process")
+    fleet.app.send_many(nap.s(0.0) for _ in range(100))  # the worker learns that they are quick
+    fleet.drained()
+    others = [*(nap.s(0.0) for _ in range(60)), nap.s(LONGEST), *(nap.s(0.0) for _ in range(60))]
+
+    sent = [result.id for result in fleet.app.send_many(others)]
+    slow = sent.pop(60)
+    wait_until(lambda: fleet.ledger.has("end", sent), lambda: f"the others\n{fleet.logs()}")
+    os.kill(fleet.ledger.pid_of(slow), signal.SIGKILL)
+    wait_until(lambda: fleet.ledger.counts("begin")[slow] == 2, lambda: f"the slow one again\n{fleet.logs()}")
+
+    assert fleet.leased()[slow].crashes == 1
+    assert {fleet.ledger.counts("begin")[id] for id in sent} == {1}
+    assert len(group.workers()) == 1

@@ -454,12 +454,13 @@ class Executor:
         outcome = self.decide.dead(run.delivery, reason="malformed", error=text, task=message.task, message=message)
         return _of(run, outcome)
 
-    def begin(self, run: Run, *, apart: bool = False) -> Outcome | None:
+    def begin(self, run: Run, *, apart: bool = False, announce: bool = True) -> Outcome | None:
         """Check a prefetched run again before it starts: return an outcome if it must not start, else announce it.
 
         Args:
             run: The run that is to start.
             apart: Whether another process will decode its arguments.
+            announce: Whether to announce it now.
         """
         envelope = run.delivery.envelope
         if envelope.expires is not None and envelope.expires <= self._now(run):
@@ -470,11 +471,16 @@ class Executor:
             early = self._opened(run)
             if early is not None:
                 return early
-        if self._announces or self._events.observed:
+        if announce and (self._announces or self._events.observed):
             self._announce_start(run)
         if run.task.defaults.track:
             self.track([run], State.STARTED)
         return None
+
+    def announce(self, run: Run) -> None:
+        """Emit the event that a run starts, if anything listens."""
+        if self._announces or self._events.observed:
+            self._announce_start(run)
 
     def _announce_start(self, run: Run) -> None:
         envelope, due = run.delivery.envelope, due_moment(run.delivery, run.message)

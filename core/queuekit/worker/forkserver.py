@@ -29,7 +29,8 @@ from queuekit.app import Queuekit
 from queuekit.execution import children
 from queuekit.values import define, frozen
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.isolated import load_early, serve
+from queuekit.worker.isolated import Files, load_early, serve
+from queuekit.worker.permits import Permits
 from queuekit.worker.protocol import hears
 from queuekit.worker.stacks import StackFile, stack_memory
 
@@ -42,6 +43,7 @@ _LONGEST_START = 60.0
 """Seconds that the server may take to import the app."""
 _LONGEST_END = 1.0
 _FORK = b"f"
+_MOST_FILES = 6
 
 
 @frozen(kw_only=True)
@@ -69,6 +71,8 @@ class Forked:
     """Receives the exit code when the process has ended."""
     stacks: StackFile
     """Receives its stacks."""
+    permits: Permits
+    """Let it begin what it was sent."""
     code: int | None = None
     ended: bool = False
 
@@ -93,6 +97,7 @@ class Forked:
         self.orders.close()
         self.status.close()
         self.stacks.close()
+        self.permits.close()
 
 
 class ForkServer:
@@ -115,8 +120,11 @@ class ForkServer:
             if self._control is None:
                 self._control = self._start()
 
-    def fork(self) -> Forked:
+    def fork(self, table: int = -1) -> Forked:
         """Return a new process.
+
+        Args:
+            table: Descriptor of the run table into which it writes what it begins; -1 if there is none.
 
         Raises:
             OSError: The system allows no more processes.
@@ -124,6 +132,7 @@ class ForkServer:
         with contextlib.ExitStack() as undo:
             here, there = socket.socketpair()
             pipe = undo.enter_context(Connection(here.detach()))
+            near, far = (undo.enter_context(end) for end in socket.socketpair())
             with there, contextlib.ExitStack() as theirs:
                 status, tells = os.pipe()
                 theirs.callback(os.close, tells)
@@ -132,13 +141,14 @@ class ForkServer:
                 theirs.callback(os.close, ordered)
                 orders = undo.enter_context(Connection(order, readable=False))
                 stacks = undo.enter_context(contextlib.closing(StackFile(stack_memory())))
+                files = [there.fileno(), ordered, tells, stacks.fileno, far.fileno()]
                 with self._lock:
-                    self._ask([there.fileno(), ordered, tells, stacks.fileno])
+                    self._ask(files if table < 0 else [*files, table])
             told = os.read(status, _NUMBER.size) if wait([end], _LONGEST_START) else b""
             if len(told) < _NUMBER.size:
                 raise OSError("the fork server could not fork")
             undo.pop_all()
-        return Forked(_NUMBER.unpack(told)[0], pipe, orders, end, stacks)
+        return Forked(_NUMBER.unpack(told)[0], pipe, orders, end, stacks, Permits(near, far))
 
     def close(self) -> None:
         """End the server and all processes that it forked."""
@@ -229,16 +239,16 @@ class _Server:
     def _obey(self) -> bool:
         """Fork once; return false if the worker is gone."""
         try:
-            word, files, _, _ = socket.recv_fds(self._control, 1, 4)
+            word, files, _, _ = socket.recv_fds(self._control, 1, _MOST_FILES)
         except OSError:
             return False
         if not word:
             return False
-        pipe, orders, tells, stacks = files
+        pipe, orders, tells, stacks, permits, *table = files
         pid = self._fork()
         if pid == 0:
-            self._be_child(pipe, orders, tells, stacks)
-        for file in (pipe, orders, stacks):
+            self._be_child(tells, Files(pipe, orders, stacks, permits, *table))
+        for file in (pipe, orders, stacks, permits, *table):
             os.close(file)
         if pid > 0:
             self._children[pid] = tells
@@ -258,7 +268,7 @@ class _Server:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return pid
 
-    def _be_child(self, pipe: int, orders: int, tells: int, stacks: int) -> None:
+    def _be_child(self, tells: int, files: Files) -> None:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -268,10 +278,9 @@ class _Server:
             for each in (tells, *self._children.values()):
                 os.close(each)
             plan = self._plan
-            ends = Connection(pipe), Connection(orders, writable=False)
             app = self._app
             load = plan.ref.load if app is None else lambda: app
-            code = serve(*ends, load=load, worker=plan.worker, idle=plan.idle, stacks=stacks)
+            code = serve(files, load=load, worker=plan.worker, idle=plan.idle)
         except BaseException:  # noqa: BLE001 - the child ends here; print why
             traceback.print_exc()
         finally:

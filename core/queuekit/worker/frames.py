@@ -7,8 +7,8 @@ child that is stopped in the middle of a large answer would hold its thread for 
 from __future__ import annotations
 
 import os
-import select
 import struct
+from collections import deque
 
 __all__ = ["FramedSocket"]
 
@@ -31,7 +31,9 @@ class FramedSocket:
         self._parts: list[bytes] = []
         self._have = 0
         self._need = 0
-        """Bytes of the message that is being read, with its length; 0 until that is known."""
+        """Bytes that the first message needs, with its length; 0 until that is known."""
+        self._whole: deque[bytes] = deque()
+        """Messages that were read and not asked for yet."""
 
     def send(self, data: bytes) -> None:
         """Send a message; blocks while the other end does not read.
@@ -52,27 +54,23 @@ class FramedSocket:
         while rest:
             rest = rest[os.write(self._file, rest) :]
 
-    def wait(self, seconds: float) -> bool:
-        """Wait at most *seconds*, and return whether there is something to read."""
-        poll = select.poll()
-        poll.register(self._file, select.POLLIN)
-        return bool(poll.poll(seconds * 1_000))
-
     def receive(self) -> bytes:
         """Return the next message; blocks until it is there.
 
         Raises:
             EOFError: The other end is closed.
         """
-        while True:
-            message = self.read()
-            if message is not None:
-                return message
+        while not self._whole:
+            self._whole.extend(self.read())
+        return self._whole.popleft()
 
-    def read(self) -> bytes | None:
-        """Read once what is there; return the message if it is whole. Blocks only if nothing is there.
+    @property
+    def has_part(self) -> bool:
+        """Whether the beginning of a message was read, and its end was not."""
+        return self._have > 0
 
-        Each message is answered before the next is sent, so that nothing comes after it.
+    def read(self) -> list[bytes]:
+        """Read once what is there; return the messages that are whole. Blocks only if nothing is there.
 
         Raises:
             EOFError: The other end is closed.
@@ -85,11 +83,19 @@ class FramedSocket:
             raise EOFError
         self._parts.append(part)
         self._have += len(part)
-        if not self._need and self._have >= _LENGTH.size:
-            self._parts = [b"".join(self._parts)]
-            self._need = _LENGTH.size + _LENGTH.unpack_from(self._parts[0])[0]
-        if not self._need or self._have < self._need:
-            return None
-        whole = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
-        self._parts, self._have, self._need = [], 0, 0
-        return whole[_LENGTH.size :]
+        return [] if self._have < self._need else self._split()
+
+    def _split(self) -> list[bytes]:
+        """Take the whole messages out of what was read."""
+        data = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
+        found, start, self._need = list[bytes](), 0, 0
+        while not self._need and len(data) - start >= _LENGTH.size:
+            end = start + _LENGTH.size + _LENGTH.unpack_from(data, start)[0]
+            if end > len(data):
+                self._need = end - start
+            else:
+                found.append(data[start + _LENGTH.size : end])
+                start = end
+        self._have = len(data) - start
+        self._parts = [data[start:]] if self._have else []
+        return found

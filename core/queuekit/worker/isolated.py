@@ -7,10 +7,12 @@ import contextlib
 import math
 import os
 import pickle  # safe: both ends run the same code for the same user
+import select
 import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from multiprocessing import util
 from multiprocessing.connection import Connection
@@ -18,7 +20,6 @@ from multiprocessing.connection import Connection
 import attrs
 
 from queuekit.app import Queuekit
-from queuekit.broker import Delivery
 from queuekit.client.sender import Sending
 from queuekit.errors import EncodeError
 from queuekit.execution import children
@@ -28,17 +29,19 @@ from queuekit.failure import in_words
 from queuekit.values import define, frozen
 from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.carried import pack_outcome, read_delivery
+from queuekit.worker.carried import Carried, pack_outcome, pack_times, read_deliveries
 from queuekit.worker.frames import FramedSocket
 from queuekit.worker.log_setup import configure_logging
 from queuekit.worker.memory import own_memory
+from queuekit.worker.permits import PermitsOfProcess
 from queuekit.worker.recycling import Bounds, Reached, Usage
+from queuekit.worker.run_table import RowsOfOthers
 from queuekit.worker.stacks import SIGNAL, answer_signal, frames_of_task, frames_of_thread, write_stack
 
 __all__ = [
     "LONGEST_CLOSE",
     "CancelBody",
-    "Idle",
+    "Files",
     "Inbox",
     "Interrupt",
     "Last",
@@ -51,13 +54,26 @@ __all__ = [
 
 _LOOK = 1.0
 """Seconds between two looks at the memory of the process."""
+_UNHEARD = 32_768
+"""Bytes of answers for which a socket surely has room, so that nobody need be woken to read them."""
 LONGEST_CLOSE = 2.0
 """Seconds that the resources of a process may take to close."""
 
 
 @frozen
-class Idle:
-    """The last message of a process that ends because it was idle."""
+class Files:
+    """The descriptors that a process gets from its worker."""
+
+    pipe: int
+    """Brings deliveries, and takes the outcome of each. One thread uses it, so none has to wake another."""
+    orders: int
+    """Brings orders that concern the body which is running."""
+    stacks: int
+    """The file for stacks."""
+    permits: int
+    """Says which deliveries may begin."""
+    table: int | None = None
+    """The run table, if the worker shares one with a supervisor."""
 
 
 @frozen
@@ -73,7 +89,7 @@ class CancelBody:
     """Worker to process: mark a body as cancelled."""
 
     number: int
-    """Which delivery to this process is meant, from 1: its body may have ended before the order arrives."""
+    """Which delivery to this process is meant: its body may have ended before the order arrives."""
 
 
 @frozen
@@ -90,8 +106,6 @@ class WriteStack:
 class Inbox:
     """What the thread that runs bodies and the one that receives orders know of each other."""
 
-    count: int = 0
-    """How many deliveries have arrived."""
     current: tuple[int, Run] | None = None
     """The body that runs and the number of its delivery."""
     gone: bool = False
@@ -129,18 +143,14 @@ def _executor(app: Queuekit, worker: str) -> Executor:
     return Executor(app.runtime, app.tasks, Sending(app.runtime, app.tasks), worker=worker)
 
 
-def serve(
-    pipe: Connection, orders: Connection, *, load: Callable[[], Queuekit], worker: str, idle: float | None, stacks: int
-) -> int:
-    """Run the deliveries that arrive through *pipe* until it closes, or none arrives for *idle* seconds.
+def serve(files: Files, *, load: Callable[[], Queuekit], worker: str, idle: float | None) -> int:
+    """Run the deliveries that arrive until the worker wants no more, or none arrives for *idle* seconds.
 
     Args:
-        pipe: Brings deliveries, and takes the outcome of each. One thread uses it, so none has to wake another.
-        orders: Brings orders that concern the body which is running.
+        files: Connections to the worker.
         load: Returns the app.
         worker: Name of the worker.
         idle: Seconds after which the process ends without work; ``None``: never.
-        stacks: Descriptor of the file for stacks.
 
     Returns:
         An exit code.
@@ -154,15 +164,14 @@ def serve(
     configure_logging(level=app.config.log.level, style=app.config.log.format, worker=worker)
     executor = _executor(app, worker)
     executor.keeps_loop = True
-    inbox = Inbox()
-    threading.Thread(target=_watch, args=(orders, inbox, stacks), daemon=True).start()
-    answer_signal(stacks)
+    bodies = _Bodies(files, executor, _Meter(Bounds.of(app.config.worker, app.runtime.random.random)))
+    orders = Connection(files.orders, writable=False)
+    threading.Thread(target=_watch, args=(orders, bodies.inbox, files.stacks), daemon=True).start()
+    answer_signal(files.stacks)
     if SIGNAL is not None:  # the other thread takes it, so that it interrupts no call of a body
         signal.pthread_sigmask(signal.SIG_BLOCK, {SIGNAL})
-    with contextlib.suppress(OSError):  # the worker is gone
-        frames = FramedSocket(pipe.fileno())
-        frames.send(pickle.dumps(threading.get_ident()))
-        _work(frames, executor, inbox, idle, _Meter(Bounds.of(app.config.worker, app.runtime.random.random)))
+    with contextlib.suppress(OSError, EOFError):  # the worker is gone
+        bodies.run(idle)
     if app.resources is not None:
         app.resources.close(LONGEST_CLOSE)
     _clean_up()
@@ -184,21 +193,96 @@ class _Meter:
         return self._bounds.reached(Usage(tasks, self._rss))
 
 
-def _work(frames: FramedSocket, executor: Executor, inbox: Inbox, idle: float | None, meter: _Meter) -> None:
-    measured = meter.measured
-    while idle is None or frames.wait(idle):
-        try:
-            delivery = read_delivery(frames.receive())
-        except EOFError:  # the worker wants no more, or is gone
-            return
-        answer = _run(executor, delivery, inbox)
+class _Bodies:
+    """Runs what the worker sends, one body after the other.
+
+    An answer is written when its body has ended, so that the end of this process loses none. But the worker is only
+    woken once for what it sent together.
+    """
+
+    def __init__(self, files: Files, executor: Executor, meter: _Meter) -> None:
+        self._pipe, self._frames = files.pipe, FramedSocket(files.pipe)
+        self._poll = select.poll()
+        self._permits = PermitsOfProcess(files.permits)
+        self._rows = None if files.table is None else RowsOfOthers(files.table)
+        self._executor = executor
+        self._meter = meter
+        self.inbox = Inbox()
+        self._ran = 0
+        self._waiting: deque[Carried] = deque()
+        """What has arrived and not begun."""
+        self._row, self._together = 0, False
+        """Row of the worker's thread, and whether it sent several."""
+        self._unheard = 0
+        """Bytes of answers since the worker was woken."""
+
+    def run(self, idle: float | None) -> None:
+        """Run bodies until none arrives for *idle* seconds, or a bound is reached.
+
+        Raises:
+            EOFError: The worker wants no more, or is gone.
+        """
+        self._frames.send(pickle.dumps(threading.get_ident()))
+        for file in (self._pipe, self._permits.fileno()):
+            self._poll.register(file, select.POLLIN)
+        pause = None if idle is None else idle * 1_000
+        while (one := self._next(pause)) is not None and not self._ends(one):
+            pass
+
+    def _next(self, pause: float | None) -> Carried | None:
+        """Return the next delivery that may begin; ``None`` if there is none within *pause* milliseconds."""
+        while True:
+            permit = self._permits.take()
+            if permit is not None:
+                return self._with(permit)
+            ready = self._poll.poll(pause)
+            if not ready:
+                return None
+            if any(file == self._pipe for file, _ in ready):
+                self._receive()
+
+    def _receive(self) -> None:
+        for message in self._frames.read():
+            self._row, found = read_deliveries(message)
+            self._waiting.extend(found)
+            self._together = len(found) > 1
+
+    def _with(self, permit: int) -> Carried:
+        """Return the delivery that *permit* is for, and drop those before it, which the worker has taken back."""
+        while True:
+            while not self._waiting:
+                self._receive()
+            one = self._waiting.popleft()
+            if one.number % 256 == permit:
+                return one
+
+    def _ends(self, one: Carried) -> bool:
+        """Run one body, and return whether this process has reached a bound."""
+        since = time.monotonic()
+        if self._rows is not None and self._together:
+            self._rows.enter(self._row, one.serial, since, one.limit)
+        answer = _run(self._executor, one, self.inbox)
+        times = pack_times(since, time.monotonic())
         _flush()
-        reached = meter.reached(inbox.count) if measured else None
-        if reached is not None:
-            frames.send(pickle.dumps(Last(answer, reached)))
+        self._ran += 1
+        reached = self._meter.reached(self._ran) if self._meter.measured else None
+        self._answer(times + (answer if reached is None else pickle.dumps(Last(answer, reached))))
+        return reached is not None
+
+    def _answer(self, answer: bytes) -> None:
+        if not self._together:  # then the answer wakes the worker
+            self._frames.send(answer)
             return
-        frames.send(answer)
-    frames.send(pickle.dumps(Idle()))
+        if self._unheard + len(answer) > _UNHEARD:
+            self._ring()  # or there may be no room for it
+        self._frames.send(answer)
+        self._unheard += len(answer)
+        if not self._waiting:
+            self._ring()
+
+    def _ring(self) -> None:
+        self._unheard = 0
+        self._permits.ring()
 
 
 def _clean_up() -> None:
@@ -255,13 +339,13 @@ def _stack(run: Run | None) -> tuple[Frame, ...]:
     return frames_of_task(run.coroutine, getattr(run.coroutine.get_loop(), "_thread_id", None) or thread)
 
 
-def _run(executor: Executor, delivery: Delivery, inbox: Inbox) -> bytes:
+def _run(executor: Executor, one: Carried, inbox: Inbox) -> bytes:
     """Return the outcome of a delivery, packed for the worker."""
-    inbox.count += 1
+    delivery = one.delivery
     prepared = executor.prepare(attrs.evolve(delivery, crashes=0) if delivery.crashes else delivery, {})
     if isinstance(prepared, Outcome):
         return pickle.dumps(prepared)
-    inbox.current = inbox.count, prepared
+    inbox.current = one.number, prepared
     if inbox.gone:  # the other thread may have looked before there was a current body
         os._exit(1)
     try:

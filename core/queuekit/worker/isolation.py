@@ -14,7 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -32,10 +33,10 @@ from queuekit.tasks.task import Task
 from queuekit.wire.records import entered_mark
 from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
-from queuekit.worker.carried import pack_delivery, read_outcome
+from queuekit.worker.carried import is_usual, pack_deliveries, read_outcome, read_times
 from queuekit.worker.forkserver import Forked, ForkServer, Plan
 from queuekit.worker.frames import FramedSocket
-from queuekit.worker.isolated import LONGEST_CLOSE, CancelBody, Idle, Interrupt, Last, WriteStack, not_carried
+from queuekit.worker.isolated import LONGEST_CLOSE, CancelBody, Interrupt, Last, WriteStack, not_carried
 from queuekit.worker.isolation_gate import IsolationGate
 from queuekit.worker.limit import GRACE
 from queuekit.worker.memory import in_bytes, out_of_memory_kills, resident_bytes
@@ -53,6 +54,8 @@ _BUFFERED = 65_536
 """Bytes of a delivery that surely fit into the buffer of a pipe, so that sending them does not block."""
 _LONGEST_SEND = 0.5
 """Seconds after the end of a process within which the rest of a delivery to it fails."""
+_TOGETHER = 0.02
+"""Seconds after which what was sent to a process together and has not begun is taken back."""
 _PATIENCE = 2.0
 """Seconds that a suspect waits in its thread for other suspects to end before it is snoozed: most bodies are short."""
 _LONGEST_PUT_OFF = 60.0
@@ -62,6 +65,13 @@ _USUAL_END = LONGEST_CLOSE + 0.5
 """Seconds that another process has to end by itself: for its resources, and a moment for its exit handlers."""
 _IDLE = 10.0
 """Seconds after which an idle process for suspects ends."""
+
+NOT_BEGUN = b""
+"""The answer of a process for what it has not begun."""
+Answers = Iterator[tuple[Run, bytes | None]]
+"""Runs with what their process answered; ``None``: it has ended in the body."""
+Calls = Iterator[tuple[Run, Outcome | None]]
+"""Runs with their outcomes; ``None``: it has not begun."""
 
 
 class Isolation:
@@ -74,6 +84,7 @@ class Isolation:
         worker: Name of the worker.
         always: Whether all tasks run this way (``pool = "process"``); each thread then keeps its process.
         server: The fork server, if it is already started.
+        table: Descriptor of the run table, if the worker shares it with a supervisor; else -1.
     """
 
     def __init__(
@@ -85,10 +96,11 @@ class Isolation:
         worker: str,
         always: bool,
         server: ForkServer | None = None,
+        table: int = -1,
     ) -> None:
         self._runtime = runtime
         self._executor = executor
-        self._worker = worker
+        self._worker, self._table = worker, table
         self._most = runtime.config.worker.max_deliveries
         self.always = always
         idle = None if always else _IDLE
@@ -97,7 +109,7 @@ class Isolation:
         self._gate = IsolationGate()
         self._suspects: SuspectProcesses[_BodyProcess] | None = None
         self._kept: dict[int, _BodyProcess] = {}
-        self._busy: dict[int, tuple[_BodyProcess, Run]] = {}
+        self._busy: dict[int, _BodyProcess] = {}
         self._closed = False
         self._counting = threading.Lock()
         self.ran = 0
@@ -149,23 +161,35 @@ class Isolation:
         """Take back the suspects that wait outside the threads."""
         return [] if self._suspects is None else self._suspects.take_waiting()
 
-    def call(self, row: int, run: Run) -> Outcome:
-        """Run the body of *run* in another process and decide; blocks the calling thread."""
-        run.started = run.ended = self._runtime.clock.monotonic()
-        if not run.suspect:
-            return self._run(row, run)
-        exclusive = run.unseen and run.known_crashes + 1 >= self._most
+    def shares(self, run: Run) -> bool:
+        """Return whether the body of *run* may go to a process together with others."""
+        return not run.suspect and not run.early and not run.task.defaults.track and is_usual(run.delivery)
+
+    def call(self, row: int, runs: Sequence[Run]) -> Calls:
+        """Run the bodies of *runs* in another process, one after the other; blocks the calling thread.
+
+        Yields:
+            Each run with its outcome, or, always the last that is left, with ``None``: it has not begun, and may run
+            elsewhere.
+        """
+        first = runs[0]
+        first.started = first.ended = self._runtime.clock.monotonic()
+        if not first.suspect:
+            yield from self._run(row, runs)
+            return
+        exclusive = first.unseen and first.known_crashes + 1 >= self._most
         if not self._gate.enter(exclusive=exclusive, patience=_PATIENCE):
-            self.forget(run)
-            return self._executor.raised(run, Snooze(_put_off(run.delivery)))
+            self.forget(first)
+            yield first, self._executor.raised(first, Snooze(_put_off(first.delivery)))
+            return
         try:
-            return self._run(row, run)
+            yield from self._run(row, runs)
         finally:
             self._gate.leave(exclusive=exclusive)
 
     def stack_of(self, run: Run) -> tuple[int, tuple[Frame, ...]]:
         """Return the id of the process of *run* and the stack of its body; 0 if it runs in none."""
-        child = next((child for child, other in list(self._busy.values()) if other is run), None)
+        child = next((child for child in list(self._busy.values()) if child.current is run), None)
         return (0, ()) if child is None else (child.pid, child.stack())
 
     def close(self, patience: float) -> None:
@@ -175,7 +199,7 @@ class Isolation:
         """
         self._closed = True
         busy = list(self._busy.values())
-        for child, _ in busy:
+        for child in busy:
             child.kill()
         free = [] if self._suspects is None else self._suspects.close()
         idle = [*free, *self._spares.close(), *self._kept.values()]
@@ -186,51 +210,70 @@ class Isolation:
         for process in idle:
             process.close(max(0.0, until - time.monotonic()))
         self._server.close()
-        self._unmark([run for _, run in busy])
+        self._unmark([child.current for child in busy if child.current is not None])
 
-    def _run(self, row: int, run: Run) -> Outcome:
-        """Run it in its assigned process, in the one that the thread kept, or in a new one.
+    def _run(self, row: int, runs: Sequence[Run]) -> Calls:
+        """Run them in their assigned process, in the one that the thread kept, or in a new one.
 
         A run that has crashed before always gets a new process, so that leftovers of another body can be blamed on it
         at most once.
         """
-        if self._suspects is not None and run.suspect:
-            kept = self._suspects.take(run)
+        first = runs[0]
+        if self._suspects is not None and first.suspect:
+            kept = self._suspects.take(first)
         else:
-            kept = None if run.known_crashes else self._kept.pop(row, None)
+            kept = None if first.known_crashes else self._kept.pop(row, None)
         kept = kept or self._spares.take()
         if kept is not None:
             with contextlib.suppress(_NotBegunError):
-                return self._call(kept, row, run)
+                yield from self._call(kept, row, runs)
+                return
         try:
             process = self._spawn()
         except (OSError, EOFError):
-            if self._closed:  # its worker stops; nothing is wrong
-                return self._executor.decide.handed_back(run)
-            raise
-        return self._call(process, row, run)
+            if not self._closed:
+                raise
+            yield first, self._executor.decide.handed_back(first)  # its worker stops; nothing is wrong
+            return
+        yield from self._call(process, row, [first] if kept is not None else runs)
 
-    def _call(self, child: _BodyProcess, row: int, run: Run) -> Outcome:
-        if run.suspect:
-            self._mark(run, seen=False)
-        self._busy[row] = (child, run)
+    def _call(self, child: _BodyProcess, row: int, runs: Sequence[Run]) -> Calls:
+        """Run them in *child*.
+
+        Raises:
+            _NotBegunError: It ended before it began the first.
+        """
+        if runs[0].suspect:
+            self._mark(runs[0], seen=False)
+        self._busy[row] = child
         if self._closed:
             child.kill()
         try:
-            outcome = child.call(run)
+            for run, answer in child.call(row, runs):
+                yield run, None if answer is NOT_BEGUN else self._outcome(child, run, answer)
         except _NotBegunError:
             child.reap()
             raise
-        except _UnreadableError as error:
-            outcome = self._executor.decide.failed(run, not_carried(run, error.__cause__ or error))
         finally:
-            run.ended = self._runtime.clock.monotonic()
             del self._busy[row]
-        if outcome is None:
+        if child.ended and child.reached is None:
+            child.reap()
+        else:
+            self._keep(child, row, runs[0])
+
+    def _outcome(self, child: _BodyProcess, run: Run, answer: bytes | None) -> Outcome:
+        """Return the outcome of a body that has ended, with this *answer* or without one."""
+        if answer is None:
+            run.ended = self._runtime.clock.monotonic()
             child.reap()
             outcome = self._without_answer(child, run)
         else:
-            self._keep(child, row, run)
+            with self._counting:
+                self.ran += 1
+            try:
+                outcome = child.read(answer, run.delivery)
+            except _UnreadableError as error:
+                outcome = self._executor.decide.failed(run, not_carried(run, error.__cause__ or error))
         if isinstance(outcome.settlement, Release) and not outcome.settlement.counted:
             self._unmark([run])
         outcome.run = run
@@ -238,8 +281,6 @@ class Isolation:
 
     def _keep(self, child: _BodyProcess, row: int, run: Run) -> None:
         """Keep a process that answered for later bodies, unless its run has crashed before or it ends by itself."""
-        with self._counting:
-            self.ran += 1
         reached = child.reached
         if reached is not None:
             threading.Thread(target=child.end, name="queuekit-recycle", daemon=True).start()
@@ -294,7 +335,7 @@ class Isolation:
             OSError: The system allows no more processes.
             EOFError: It ended before it was ready: the app cannot be loaded.
         """
-        child = _BodyProcess(self._server.fork())
+        child = _BodyProcess(self._server.fork(self._table))
         child.wait_until_ready()
         return child
 
@@ -332,8 +373,8 @@ class _BodyProcess:
         self._sending = threading.Lock()
         self._count = 0
         """How many deliveries it was sent."""
-        # One for all bodies: `multiprocessing.connection.wait` makes one for each call, as slow as all else.
-        self._poll = select.poll()
+        # Two for all bodies: `multiprocessing.connection.wait` makes one for each call, as slow as all else.
+        self._answers, self._notices = select.poll(), select.poll()
         self._status = -1
         """Descriptor that is readable when it has ended."""
         self._rss = 0
@@ -341,10 +382,28 @@ class _BodyProcess:
         self._kills = out_of_memory_kills()
         self._thread = 0
         """Python's identifier of the thread that runs the bodies, in the process."""
+        self._left: deque[Run] = deque()
+        """What it was sent and has not answered."""
+        self._number = 0
+        """Number of the delivery that it runs."""
+        self._sender: threading.Thread | None = None
+        """Sends a large delivery."""
+        self._is_sent = False
+        """Whether it may begin what it was sent last."""
+        self.ended = False
+        """Whether it has ended in a body, or must end for it."""
         self.overran = False
         self.cancelled = False
         self.reached: Reached | None = None
         """The bound for which it ends after its last answer."""
+
+    @property
+    def current(self) -> Run | None:
+        """What it runs."""
+        try:
+            return self._left[0]
+        except IndexError:
+            return None
 
     @property
     def pid(self) -> int:
@@ -365,85 +424,142 @@ class _BodyProcess:
         with contextlib.suppress(EOFError, OSError):
             if wait([self._pipe, self._process.status], _LONGEST_START) and self._pipe.poll():
                 self._thread = pickle.loads(self._frames.receive())  # noqa: S301 - a child of this worker wrote it
-                for end in (self._pipe, self._process.status):
-                    self._poll.register(end, select.POLLIN)
                 self._status = self._process.status.fileno()
+                for poll, end in ((self._answers, self._pipe), (self._notices, self._process.permits)):
+                    poll.register(end, select.POLLIN)
+                    poll.register(self._status, select.POLLIN)
                 return
         self.reap()
         raise EOFError(f"a process for tasks could not load the app: it was {self.exit_reason()}")
 
-    def call(self, run: Run) -> Outcome | None:
-        """Return the outcome, or ``None`` if the process died or ran too long.
+    def call(self, row: int, runs: Sequence[Run]) -> Answers:
+        """Send it *runs*, and yield each with its answer, or with ``None`` if it died in its body or that ran too long.
+
+        What does not begin soon is yielded at once, from the last to the first, with :data:`NOT_BEGUN`.
 
         Raises:
-            _NotBegunError: It ended before it received the delivery.
+            _NotBegunError: It ended before it began the first.
         """
-        now = time.monotonic()
-        self._count += 1
-        sender = self._hand_over(pack_delivery(run.delivery))
-        answer = None
-        with contextlib.suppress(EOFError, OSError):
-            answer = self._await_answer(run, now)
-            if answer is None:
-                return None
-        if answer is not None:
-            return self._read(answer, run.delivery)
-        if sender is not None:
-            sender.check()
-        return None
+        self._left = deque(runs)
+        handed_over = time.monotonic()
+        limits, first = _Limits(runs[0], handed_over), self._count + 1
+        self._number = first
+        try:
+            self._hand_over(row, runs)
+        except _NotBegunError:
+            yield from self._give_back(len(runs) - 1)
+            raise
+        with contextlib.suppress(EOFError):
+            while self._left and self.reached is None:
+                for answer in self._news():
+                    run = self._left.popleft()
+                    self._number += 1
+                    run.started, run.ended, rest = read_times(answer)
+                    yield run, rest
+                    limits = _Limits(self.current, run.ended)
+                now = time.monotonic()
+                if len(self._left) > 1 and now >= handed_over + _TOGETHER:
+                    yield from self._give_back(self._take_back())
+                if limits.look <= now and self._stops(limits, now):
+                    break
+        yield from self._end(is_first=self._number == first)
 
-    def _hand_over(self, data: bytes) -> _Sender | None:
-        """Send a delivery; return what still sends it, if it is large.
+    def _end(self, *, is_first: bool) -> Answers:
+        """Yield what it has not answered, since it has ended, or must; *is_first*: it has answered nothing."""
+        self.ended = bool(self._left)
+        count, stopped = self._process.permits.take_back(), self.overran or self.cancelled
+        has_begun = count < len(self._left) and (self._sender is None or self._is_sent)
+        # The limit of a delivery has begun when it was sent alone or first, and another process is tried for that.
+        yield from self._give_back(min(count, len(self._left) - (stopped or is_first)))
+        if self._left and is_first and not has_begun and not stopped:
+            raise _NotBegunError
+        for run in self._left:
+            yield run, None
+
+    def _give_back(self, count: int) -> Answers:
+        for _ in range(count):
+            yield self._left.pop(), NOT_BEGUN
+
+    def _take_back(self) -> int:
+        """Return how many it has not begun, and will not; what it runs next is left to it, as it may be about to."""
+        count = self._process.permits.take_back()
+        if count == len(self._left):
+            with contextlib.suppress(OSError):  # it has ended
+                self._process.permits.give([self._number])
+                count -= 1
+        return count
+
+    def _hand_over(self, row: int, runs: Sequence[Run]) -> None:
+        """Send *runs*; a thread does that if they are large, or a stopped process would hold up their limits.
 
         Raises:
             _NotBegunError: The process has ended.
         """
-        if len(data) > _BUFFERED:
-            return _Sender(self._frames, data)
-        try:
+        data = pack_deliveries(row, self._count + 1, runs)
+        numbers = range(self._count + 1, self._count + len(runs) + 1)
+        self._count += len(runs)
+        self._is_sent, self._sender = False, None
+
+        def send() -> None:
             self._frames.send(data)
+            self._process.permits.give(numbers)
+            self._is_sent = True
+
+        if len(data) > _BUFFERED:
+            self._sender = threading.Thread(target=_quietly, args=(send,), name="queuekit-delivery", daemon=True)
+            self._sender.start()
+            return
+        try:
+            send()
         except OSError as error:
             raise _NotBegunError from error
-        return None
 
-    def _await_answer(self, run: Run, since: float) -> bytes | None:
-        """Return its answer; ``None`` if the run is cancelled or too long before the whole of it is there.
-
-        Raises:
-            EOFError: It has ended.
-        """
-        soft = math.inf if run.timeout is None else since + run.timeout
-        hard = soft + GRACE if run.time_limit is None else since + run.time_limit
-        told, look = False, since + _TICK
-        while True:
-            answer = self._news()
-            if answer is not None:
-                return answer
-            now = time.monotonic()
-            if now < look:
-                continue
-            look = now + _TICK
-            if self._ends(run, overran=now >= hard):
-                return None
-            if run.context.cancelled and not told:
-                self._send(CancelBody(self._count))
-                told = True
-            if now >= soft:
-                soft = math.inf
-                self._send(Interrupt(self._count))
-
-    def _news(self) -> bytes | None:
-        """Wait for at most a tick, and return its answer; ``None`` if that is not, or not completely, there.
+    def _news(self) -> list[bytes]:
+        """Wait for at most a tick, and return the answers that are there.
 
         Raises:
             EOFError: It has ended. A child that the body left behind may keep the pipe open.
         """
-        ready = self._poll.poll(_TICK * 1_000)
-        if not ready:
-            return None
+        if len(self._left) == 1 or self._frames.has_part:
+            return self._read(_TICK)
+        if any(number != self._status for number, _ in self._notices.poll(_TOGETHER * 1_000)):
+            self._process.permits.hear()
+        return self._read(0.0)  # also what it has not rung for
+
+    def _read(self, pause: float) -> list[bytes]:
+        found = list[bytes]()
+        while ready := self._answers.poll(pause * 1_000):
+            try:
+                found += self._read_some(ready)
+            except EOFError:
+                if not found:
+                    raise
+                break  # the next call tells the end
+            if len(found) >= len(self._left):
+                break
+            pause = 0.0
+        return found
+
+    def _read_some(self, ready: Sequence[tuple[int, int]]) -> list[bytes]:
         if all(number == self._status for number, _ in ready):
             raise EOFError
         return self._frames.read()
+
+    def _stops(self, limits: _Limits, now: float) -> bool:
+        """Return whether its body must end; tell it to stop if it need not end yet."""
+        run, limits.look = limits.run, now + _TICK
+        if run is None:
+            return False
+        if self._ends(run, overran=now >= limits.hard):
+            return True
+        with contextlib.suppress(OSError):  # it has ended
+            if run.context.cancelled and not limits.told:
+                limits.told = True
+                self._send(CancelBody(self._number))
+            if now >= limits.soft:
+                limits.soft = math.inf
+                self._send(Interrupt(self._number))
+        return False
 
     def _ends(self, run: Run, *, overran: bool) -> bool:
         """Return whether its body must end; look at its memory if not."""
@@ -463,6 +579,8 @@ class _BodyProcess:
         """Kill it, and wait for its end."""
         self._process.kill()
         self._process.alive(patience=5)
+        if self._sender is not None:  # it still knows the number of the pipe
+            self._sender.join(_LONGEST_SEND)
         self._process.close()
 
     def leave(self) -> None:
@@ -483,23 +601,20 @@ class _BodyProcess:
         self._process.alive(patience=_LONGEST_END)
         self.close()
 
-    def _read(self, answer: bytes, delivery: Delivery) -> Outcome:
+    def read(self, answer: bytes, delivery: Delivery) -> Outcome:
         """Return the outcome of *delivery* that it sent.
 
         Raises:
-            _NotBegunError: It ended before it received the delivery.
             _UnreadableError: The outcome holds a value whose class cannot be unpickled.
         """
         try:
-            outcome: Outcome | Idle | Last = read_outcome(answer, delivery)
+            outcome: Outcome | Last = read_outcome(answer, delivery)
             if isinstance(outcome, Last):
                 self.reached = outcome.reached
-                outcome = read_outcome(outcome.answer, delivery)
+                return self.read(outcome.answer, delivery)
         except BaseException as error:
             raise _UnreadableError from error
-        if isinstance(outcome, Outcome):
-            return outcome
-        raise _NotBegunError
+        return outcome
 
     def exit_reason(self) -> str:
         """Return how it ended, in words, with the cause if the system killed it for its memory."""
@@ -519,29 +634,27 @@ class _BodyProcess:
             return f"killed by signal {-code}"
 
 
-class _Sender:
-    """Sends a large delivery, so that the limits of its run hold although a process that is stopped reads nothing."""
+class _Limits:
+    """When the body of a run must be looked at, and when it must end, in monotonic seconds.
 
-    def __init__(self, frames: FramedSocket, data: bytes) -> None:
-        self._frames, self._data = frames, data
-        self._sent = False
-        self._thread = threading.Thread(target=self._send, name="queuekit-delivery", daemon=True)
-        self._thread.start()
+    Args:
+        run: The run; ``None`` if there is none.
+        since: When its body began.
+    """
 
-    def _send(self) -> None:
-        with contextlib.suppress(OSError):
-            self._frames.send(self._data)
-            self._sent = True
+    def __init__(self, run: Run | None, since: float) -> None:
+        self.run = run
+        self.look = since + _TICK
+        self.told = False
+        """Whether it knows that it was cancelled."""
+        self.soft = math.inf if run is None or run.timeout is None else since + run.timeout
+        self.hard = self.soft + GRACE if run is None or run.time_limit is None else since + run.time_limit
 
-    def check(self) -> None:
-        """Check that a process which has ended without an answer had received it.
 
-        Raises:
-            _NotBegunError: It had not.
-        """
-        self._thread.join(_LONGEST_SEND)  # a child that a body left behind may keep the pipe open
-        if not self._sent:
-            raise _NotBegunError
+def _quietly(send: Callable[[], None]) -> None:
+    """Call *send*; if the process has ended, its permits tell what it has not begun."""
+    with contextlib.suppress(OSError):
+        send()
 
 
 class _UnreadableError(Exception):

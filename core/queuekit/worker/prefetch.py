@@ -73,6 +73,10 @@ class Prefetch:
         old = self._averages.get(name)
         self._averages[name] = seconds if old is None else old + _WEIGHT * (seconds - old)
 
+    def average(self, name: str) -> float | None:
+        """Return the average run time of a task, in seconds; ``None`` if it is not known."""
+        return self._averages.get(name)
+
     def handed_back(self, seconds: float) -> None:
         """Hold nothing ready until runs are short on average again.
 

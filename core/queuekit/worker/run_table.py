@@ -16,7 +16,7 @@ from typing import NamedTuple
 from queuekit.worker.probes import Pulse
 from queuekit.worker.recycling import Usage
 
-__all__ = ["Inside", "RunTable"]
+__all__ = ["Inside", "RowsOfOthers", "RunTable"]
 
 _BEAT = struct.Struct("=d")
 _ENTRY = struct.Struct("=Qdd")
@@ -49,7 +49,7 @@ class RunTable:
     """
 
     def __init__(self, count: int, *, fileno: int = -1) -> None:
-        self.count = count
+        self.count, self.fileno = count, fileno
         self._memory = mmap.mmap(fileno, self.size(count))
         self._starts = [_BEAT.size + row * _ENTRY.size for row in range(count)]
 
@@ -139,3 +139,18 @@ class RunTable:
     def close(self) -> None:
         """Release the memory."""
         self._memory.close()
+
+
+class RowsOfOthers:
+    """The rows of a run table as a process for bodies writes them, which runs several for one row.
+
+    Args:
+        fileno: Descriptor of the table's file.
+    """
+
+    def __init__(self, fileno: int) -> None:
+        self._memory = mmap.mmap(fileno, 0)
+
+    def enter(self, row: int, serial: int, now: float, limit: float) -> None:
+        """Record that run *serial* enters its body at the monotonic time *now*, with *limit* seconds to run."""
+        _ENTRY.pack_into(self._memory, _BEAT.size + row * _ENTRY.size, serial, now, now + limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import threading
 import time
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["ThreadPool"]
 
 _logger = logging.getLogger("queuekit.worker")
+_WORK = 0.005
+"""Seconds of work up to which bodies go to a process together."""
+_LEAST = 0.0001
+"""Seconds that a body counts as at least: so long does a process take for it."""
+_MOST_TOGETHER = 31
+"""Most bodies that go to a process with another one."""
 
 
 class ThreadPool:
@@ -34,6 +41,7 @@ class ThreadPool:
         isolation: Runs suspects, and with ``pool = "process"`` all tasks, in processes of their own; or ``None``.
         deliver: Called with each outcome.
         unwritten: Decides whether another body may start.
+        seconds_of: Returns the average run time of a task's bodies; ``None`` if it is not known.
     """
 
     def __init__(
@@ -45,6 +53,7 @@ class ThreadPool:
         isolation: Isolation | None,
         deliver: Callable[[Outcome], None],
         unwritten: UnwrittenOutcomes | None = None,
+        seconds_of: Callable[[str], float | None] = lambda _: None,
     ) -> None:
         self._executor = executor
         self._size = size
@@ -52,6 +61,7 @@ class ThreadPool:
         self._isolation = isolation
         self._deliver = deliver
         self._unwritten = unwritten or UnwrittenOutcomes()
+        self._seconds_of = seconds_of
         self._inbox: deque[Run] = deque()
         """The runs that have not started. They belong to no thread, so any can take them, or they can be taken back."""
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -206,15 +216,15 @@ class ThreadPool:
         if run.suspect and self._isolation is not None:
             self._isolation.forget(run)
 
-    def _begin(self, run: Run, *, apart: bool) -> tuple[bool, Outcome | None]:
+    def _begin(self, run: Run, *, apart: bool, announce: bool = True) -> tuple[bool, Outcome | None]:
         """Return whether its body may start, and its outcome if that is already known."""
         if run.context.lost:
             return False, None
-        early = self._executor.begin(run, apart=apart)
+        early = self._executor.begin(run, apart=apart, announce=announce)
         return early is None and not run.decided, early
 
     def _one(self, row: int, run: Run) -> Outcome | None:
-        """Run one message; ``None`` if its lease was lost, its outcome is decided, or it waits for a process."""
+        """Run one message; ``None`` if its lease was lost, its outcome is decided, or delivered, or it waits."""
         isolation = self._isolation
         if isolation is not None and not isolation.wants(run):
             isolation = None
@@ -227,9 +237,68 @@ class ThreadPool:
         self.running[row] = run
         self._run_table.enter(row, run.serial, time.monotonic(), run.limit)
         try:
-            return self._executor.call(run) if isolation is None else isolation.call(row, run)
+            if isolation is None:
+                return self._executor.call(run)
+            self._apart(isolation, row, run)
+            return None
         finally:
             self._run_table.leave(row)
             del self.running[row]
             if self._given_up:
                 self._given_up.pop(row, None)
+
+    def _apart(self, isolation: Isolation, row: int, first: Run) -> None:
+        """Run *first* in a process, and with it what waits behind it and is quick."""
+        runs, ended = [first, *self._quick_ones(isolation, first)], 0
+        try:
+            for run, outcome in isolation.call(row, tuple(runs)):
+                if outcome is None:
+                    self._put_first([runs.pop()])
+                    continue
+                if run.claim():
+                    self._deliver(outcome)
+                ended += 1
+                if ended < len(runs):
+                    self.running[row] = runs[ended]
+                    runs[ended].started = run.ended
+                    self._executor.announce(runs[ended])
+        finally:
+            self._put_first(runs[max(1, ended) :])
+
+    def _quick_ones(self, isolation: Isolation, first: Run) -> list[Run]:
+        """Take runs behind *first* that go to its process with it: a few milliseconds of work, and a fair share."""
+        found = list[Run]()
+        most, work = min(_MOST_TOGETHER, len(self._inbox) // self._size), self._work_of(isolation, first)
+        while len(found) < most and work < _WORK:
+            try:
+                run = self._inbox.popleft()
+            except IndexError:
+                break
+            work += self._work_of(isolation, run)
+            if work >= _WORK:
+                self._put_first([run])
+                break
+            begins, early = self._begin(run, apart=True, announce=False)
+            if begins:
+                found.append(run)
+            elif early is not None and run.claim():
+                self._deliver(early)
+        return found
+
+    def _work_of(self, isolation: Isolation, run: Run) -> float:
+        """Return the seconds that a body is expected to take; infinite if it must go to a process by itself."""
+        shares = isolation.wants(run) and isolation.shares(run)
+        seconds = self._seconds_of(run.message.task) if shares else None
+        return math.inf if seconds is None else max(seconds, _LEAST)
+
+    def _put_first(self, runs: Sequence[Run]) -> None:
+        """Let *runs*, which have not begun, be the next."""
+        if not runs:
+            return
+        for run in runs:
+            run.started = None
+        self._inbox.extendleft(reversed(runs))
+        if self._closed:
+            self._hand_back()
+        else:
+            self._wake(len(runs))

@@ -184,6 +184,7 @@ class Worker:
             isolation=self._isolation,
             deliver=self._settler.put,
             unwritten=self._unwritten,
+            seconds_of=self._prefetch.average,
         )
 
     def _make_gates(self) -> Gates | None:
@@ -241,8 +242,15 @@ class Worker:
             return None
         from queuekit.worker.isolation import Isolation
 
-        always = self._settings.pool == "process"
-        return Isolation(self._runtime, self._executor, ref=ref, worker=self.name, always=always, server=server)
+        return Isolation(
+            self._runtime,
+            self._executor,
+            ref=ref,
+            worker=self.name,
+            always=self._settings.pool == "process",
+            server=server,
+            table=self._run_table.fileno,
+        )
 
     def _make_reporter(self) -> StackReporter:
         return StackReporter(

@@ -1,6 +1,9 @@
 """How deliveries and outcomes travel between a worker and the process of a body."""
 
+import math
 import pickle
+from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import pytest
@@ -9,9 +12,9 @@ from queuekit.backend import Record
 from queuekit.broker import Ack, Dead, Delivery, Release, Settlement
 from queuekit.envelope import Envelope, Unique
 from queuekit.execution.ending import Ended
-from queuekit.execution.outcome import Outcome
+from queuekit.execution.outcome import Outcome, Run
 from queuekit.wire.position import Position
-from queuekit.worker.carried import pack_delivery, pack_outcome, read_delivery, read_outcome
+from queuekit.worker.carried import Carried, is_usual, pack_deliveries, pack_outcome, read_deliveries, read_outcome
 
 ENVELOPE = Envelope(
     id="a", queue="q", body=b"\xff\0", priority=2, delay=1.5, expires=9.0, attempt=3, unique=Unique(key="k", ttl=60.0)
@@ -26,16 +29,29 @@ class OwnEnvelope(Envelope):
     """An envelope of a broker that keeps more with it."""
 
 
-def test_delivery_arrives_as_it_was() -> None:
+def run_of(delivery: Delivery, *, serial: int = 0, limit: float | None = None) -> Run:
+    """Return what of a run travels."""
+    run: Any = SimpleNamespace(delivery=delivery, serial=serial, limit=limit)
+    made: Run = run
+    return made
+
+
+def test_deliveries_arrive_as_they_were() -> None:
     """Each field has its value at the other end."""
-    assert read_delivery(pack_delivery(DELIVERY)) == DELIVERY
+    packed = pack_deliveries(3, 7, [run_of(DELIVERY, serial=5, limit=2.5), run_of(DELIVERY, serial=6)])
+
+    first, second = Carried(7, 5, 2.5, DELIVERY), Carried(8, 6, math.inf, DELIVERY)
+    assert read_deliveries(packed) == (3, [first, second])
 
 
 def test_delivery_keeps_a_class_of_its_broker() -> None:
     """What a broker has derived from the contract's class may hold more than its fields."""
     own = attrs.evolve(DELIVERY, envelope=OwnEnvelope(id="a", queue="q", body=b""))
 
-    assert type(read_delivery(pack_delivery(own)).envelope) is OwnEnvelope
+    _, (found,) = read_deliveries(pack_deliveries(0, 1, [run_of(own)]))
+
+    assert type(found.delivery.envelope) is OwnEnvelope
+    assert (is_usual(own), is_usual(DELIVERY)) == (False, True)
 
 
 @pytest.mark.parametrize(

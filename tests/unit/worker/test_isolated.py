@@ -13,7 +13,7 @@ def test_an_order_reaches_only_the_body_that_it_means(order: CancelBody) -> None
     app.task(name="t")(print)
     app.tasks["t"].send()
     run = prepared(app)
-    inbox = Inbox(count=2, current=(2, run))
+    inbox = Inbox(current=(2, run))
 
     inbox.obey(order)
     spared = not run.context.cancelled

@@ -1,18 +1,20 @@
 """The threads that run ``def`` tasks."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
 
 from queuekit import Queuekit, Signature
 from queuekit.events import Event, TaskStarted
+from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.thread_pool import ThreadPool
 from support.waiting import PATIENCE, wait_until
-from support.working import executor_of, make_app, prepared
+from support.working import executor_of, make_app, prepared, seen
 
 
 class Pool:
@@ -306,7 +308,11 @@ class BrokenIsolation:
         """Return none."""
         return []
 
-    def call(self, row: int, run: Run) -> Outcome:
+    def shares(self, run: Run) -> bool:
+        """Refuse."""
+        return False
+
+    def call(self, row: int, runs: list[Run]) -> Iterator[tuple[Run, Outcome | None]]:
         """Fail."""
         raise OSError("no more processes")
 
@@ -365,3 +371,101 @@ def test_a_suspect_that_waits_for_a_process_takes_no_thread() -> None:
 
     assert (apart, [outcome.run for outcome in pool.outcomes]) == (1, [other])
     assert pool.end() == [suspect]
+
+
+class QuickIsolation:
+    """Processes for bodies, which begin as many of what they get as *begins* says."""
+
+    def __init__(self, executor: Executor, begins: list[int]) -> None:
+        self._executor, self._begins = executor, begins
+        self.calls: list[list[int]] = []
+
+    def wants(self, run: Run) -> bool:
+        """Take all."""
+        return True
+
+    def may_begin(self, run: Run) -> bool:
+        """Let it begin."""
+        return True
+
+    def shares(self, run: Run) -> bool:
+        """Take all but the seventh together."""
+        return run.serial != 7
+
+    def take_waiting(self) -> list[Run]:
+        """Return none."""
+        return []
+
+    def call(self, row: int, runs: list[Run]) -> Iterator[tuple[Run, Outcome | None]]:
+        """Run the first ones."""
+        self.calls.append([run.serial for run in runs])
+        begins = self._begins.pop(0) if self._begins else len(runs)
+        for run in runs[:begins]:
+            run.started = run.ended = 1.0
+            yield run, self._executor.decide.returned(run, None)
+        for run in reversed(runs[begins:]):
+            yield run, None
+
+
+def pool_of(app: Queuekit, seconds: float | None, *begins: int) -> tuple[Pool, QuickIsolation]:
+    """Return a pool of one thread whose bodies take *seconds* each, in processes."""
+    isolation: Any = QuickIsolation(executor_of(app), list(begins))
+    pool = Pool(app, size=1)
+    pool.pool._isolation, pool.pool._seconds_of = isolation, lambda _: seconds
+    return pool, isolation
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"),
+    [
+        (0.0015, [[1, 2, 3], [4, 5, 6], [7], [8]]),
+        (0.004, [[n] for n in range(1, 9)]),
+        (None, [[n] for n in range(1, 9)]),
+    ],
+    ids=["quick", "slow", "unknown"],
+)
+def test_sends_quick_bodies_to_a_process_together(seconds: float | None, calls: list[list[int]]) -> None:
+    """A few milliseconds of work at a time, in order, and each alone of whose task nothing is known."""
+    app = app_with(lambda: None)
+    pool, isolation = pool_of(app, seconds)
+
+    pool.pool.submit(found := runs(app, 8))
+    wait_until(lambda: len(pool.outcomes) == 8)
+    pool.end()
+
+    assert isolation.calls == calls
+    assert [outcome.run for outcome in pool.outcomes] == found
+
+
+def test_what_a_process_has_not_begun_is_next() -> None:
+    """Before what came later, and its start is told once it has begun."""
+    app = app_with(lambda: None)
+    events = seen(app, TaskStarted)
+    pool, isolation = pool_of(app, 0.0001, 2)
+
+    pool.pool.submit(found := runs(app, 4))
+    wait_until(lambda: len(pool.outcomes) == 4)
+    pool.end()
+
+    assert isolation.calls == [[1, 2, 3, 4], [3, 4]]
+    assert [event.id for event in events][:2] == [run.message.id for run in found][:2]
+    assert [outcome.run for outcome in pool.outcomes] == found
+
+
+def test_what_a_process_has_not_begun_goes_back_at_the_end() -> None:
+    """The pool was closed meanwhile."""
+    app = app_with(lambda: None)
+    pool, isolation = pool_of(app, 0.0001, 1)
+    begins = isolation.call
+
+    def call(row: int, runs: list[Run]) -> Iterator[tuple[Run, Outcome | None]]:
+        yield from islice(begins(row, runs), 1)
+        pool.pool.take_waiting()
+        yield runs[2], None
+        yield runs[1], None
+
+    isolation.call = call  # type: ignore[method-assign]
+    pool.pool.submit(runs(app, 3))
+    wait_until(lambda: len(pool.outcomes) == 3)
+
+    assert [outcome.status for outcome in pool.outcomes] == ["done", "returned", "returned"]
