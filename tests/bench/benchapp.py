@@ -29,3 +29,13 @@ def clock() -> float:
 def pause(seconds: float) -> None:
     """Take a while."""
     time.sleep(seconds)
+
+
+@app.task
+async def anoop(number: int) -> None:
+    """Do nothing on an event loop, with the result stored."""
+
+
+@app.task(ignore_result=True)
+async def asilent(number: int) -> None:
+    """Do nothing on an event loop, with no result stored."""
