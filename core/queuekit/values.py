@@ -1,18 +1,16 @@
 """The decorators and the constructors of classes that are data.
 
 attrs writes and compiles ``__eq__``, ``__hash__`` and ``__repr__`` for each class. That took a fifth of the start of a
-worker, so the classes of queuekit share one of each, with the same results. All else that attrs makes, the constructor
-above all, a plain class gets when it is first used: most classes that a program imports, it never uses.
+worker, so the classes of queuekit share one of each, with the same results.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from operator import attrgetter
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-from weakref import WeakSet
 
 import attrs
 
@@ -51,75 +49,6 @@ def _text(self: Any) -> str:
     return f"{self.__class__.__qualname__.rpartition('>.')[2]}({', '.join(shown)})"
 
 
-class _Late:
-    """Stands in a class for one of ``_LATE``; all of them are made when one is first asked for.
-
-    Args:
-        draft: The class as it was written, of which attrs makes them.
-        decorate: The decorator that does.
-    """
-
-    __slots__ = ("_decorate", "_draft", "_name", "_owner")
-
-    def __init__(self, draft: Any, decorate: Callable[[Any], Any]) -> None:
-        self._draft, self._decorate = draft, decorate
-
-    def __set_name__(self, owner: Any, name: str) -> None:
-        self._owner, self._name = owner, name
-
-    def __get__(self, instance: Any, owner: Any) -> Any:
-        made = vars(self._decorate(self._draft))
-        for name in _LATE:
-            if isinstance(vars(self._owner).get(name), _Late):  # else another thread was quicker
-                setattr(self._owner, name, made.get(name))
-        found = vars(self._owner)[self._name]
-        return found.__get__(instance, owner) if hasattr(found, "__get__") else found
-
-
-_LATE = ("__init__", "__attrs_attrs__", "__match_args__", "__getstate__", "__setstate__")
-"""What a class needs of attrs only if it is used."""
-_OWN = frozenset({*_LATE, "__setattr__", "__delattr__", "__slots__", "__init_subclass__"})
-_FIELD = type(attrs.field())
-_slim = WeakSet[Any]()
-"""The classes with ``_Late``."""
-_FROZEN: Any = attrs.frozen(type("_Frozen", (), {}))
-
-
-def _is_plain(kind: Any, *, frozen: bool) -> bool:
-    """Return whether attrs would only add slots and ``_LATE`` to *kind*, and refuse writes if it is frozen."""
-    names, values = kind.__annotations__, vars(kind)
-    return not (
-        any(base is not object and base not in _slim for base in kind.__bases__)
-        or any(name in values for name in _OWN)
-        or any(str(text).startswith(("ClassVar", "typing.ClassVar")) for text in names.values())
-        or any(isinstance(one, _FIELD) and not (frozen and name in names) for name, one in values.items())
-        or any(hasattr(base, name) for base in kind.__bases__ for name in names)
-        or any(map(_knows_its_class, values.values()))
-    )
-
-
-def _knows_its_class(value: Any) -> bool:
-    """Return whether a method has a reference to its class, which attrs corrects; or attrs treats it specially."""
-    function = getattr(value, "fget", getattr(value, "__func__", value))
-    return isinstance(value, cached_property) or "__class__" in getattr(
-        getattr(function, "__code__", None), "co_freevars", ()
-    )
-
-
-def _slotted(kind: Any, shared: dict[str, Any], decorate: Callable[[Any], Any], *, frozen: bool) -> Any:
-    """Return the class that attrs would make of *kind*, which is plain; what is left out is made when it is used."""
-    names = tuple(kind.__annotations__)
-    slots = names if kind.__bases__ != (object,) else (*names, "__weakref__")
-    content = {name: value for name, value in vars(kind).items() if name not in {*names, "__dict__", "__weakref__"}}
-    if frozen:
-        content |= {"__setattr__": _FROZEN.__setattr__, "__delattr__": _FROZEN.__delattr__}
-    content |= {name: method for name, method in shared.items() if name not in content}
-    content |= {"__slots__": slots, **{name: _Late(kind, decorate) for name in _LATE}}
-    made = type(kind)(kind.__name__, kind.__bases__, content)
-    _slim.add(made)
-    return made
-
-
 def _data(kind: Any = None, *, decorate: Any, hash_by: Any = _hash, **options: Any) -> Any:
     """Decorate *kind* as *decorate* would, with the shared methods; methods that *kind* has of its own stay."""
     if kind is None:
@@ -127,14 +56,10 @@ def _data(kind: Any = None, *, decorate: Any, hash_by: Any = _hash, **options: A
     shared: dict[str, Any] = {"__repr__": _text}
     if options.get("eq", True):
         shared |= {"__eq__": _equal, "__hash__": hash_by}
-    made = partial(decorate, **{**options, "eq": False, "repr": False})
-    frozen, free = decorate is attrs.frozen, "on_setattr" in options
-    if options.keys() <= {"eq", "kw_only", "on_setattr"} and _is_plain(kind, frozen=frozen or free):
-        return _slotted(kind, shared, made, frozen=frozen)
     for name, method in shared.items():
         if name not in vars(kind):
             setattr(kind, name, method)
-    return made(kind)
+    return decorate(kind, **{**options, "eq": False, "repr": False})
 
 
 if TYPE_CHECKING:

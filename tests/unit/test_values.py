@@ -1,9 +1,6 @@
 """Classes that are data, and the quick constructors of those that each message creates."""
 
-import inspect
-import weakref
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import attrs
@@ -126,89 +123,6 @@ def test_hashes_as_attrs_would(theirs: Callable[..., Any], ours: Callable[..., A
     if made.__hash__ is not None:
         assert hash(made("tin", owner="me", marks=[])) == hash(made("tin"))
         assert hash(made("tin", 2)) != hash(made("tin"))
-
-
-@pytest.mark.parametrize(("theirs", "ours"), DECORATORS)
-@pytest.mark.parametrize("fact", range(6))
-def test_is_complete_once_it_is_used(theirs: Callable[..., Any], ours: Callable[..., Any], fact: int) -> None:
-    """Whatever is asked of an unused class first, it answers as if attrs had made all of it at once."""
-
-    def plain(decorate: Callable[..., Any]) -> Any:
-        return decorate(type("Coin", (), {"__annotations__": {"metal": str, "cents": int}, "cents": 1}))
-
-    def first(kind: Any) -> Any:
-        return (
-            lambda: [field.name for field in attrs.fields(kind)],
-            lambda: kind.__match_args__,
-            lambda: str(inspect.signature(kind)),
-            lambda: kind("tin").__getstate__(),
-            lambda: attrs.asdict(attrs.evolve(kind("tin"), cents=2)),
-            lambda: weakref.ref(coin := kind("tin", cents=3))() is coin,
-        )[fact]()
-
-    assert first(plain(ours)) == first(plain(theirs))
-
-
-def test_makes_nothing_for_a_class_that_nobody_uses() -> None:
-    """A start pays for the constructors that it calls."""
-
-    @frozen
-    class Coin:
-        metal: str
-
-    before = vars(Coin)["__init__"]
-    Coin("tin")
-
-    assert not inspect.isfunction(before)
-    assert inspect.isfunction(vars(Coin)["__init__"])
-
-
-@pytest.mark.parametrize("ours", [frozen, quick_frozen, define])
-def test_inherits_fields_of_a_class_that_nobody_uses(ours: Any) -> None:
-    """A subclass has the fields of both, and refuses other names."""
-
-    @ours(kw_only=True)
-    class Coin:
-        metal: str = "tin"
-
-    @ours(kw_only=True)
-    class Old(Coin):
-        year: int
-
-        def age(self, now: int) -> int:
-            return now - self.year
-
-    kind: Any = Old
-    old = kind(year=0)
-    old.__setstate__(kind(year=1800, metal="iron").__getstate__())
-
-    assert (old.metal, old.year, old.age(1900), isinstance(old, Coin)) == ("iron", 1800, 100, True)
-    with pytest.raises((AttributeError, attrs.exceptions.FrozenInstanceError)):
-        old.yaer = 1
-
-
-def test_leaves_special_classes_to_attrs() -> None:
-    """A method that names its class by ``super``, and one that is computed once, work as attrs makes them."""
-
-    @frozen
-    class Coin:
-        metal: str
-
-        def text(self) -> str:
-            return self.metal
-
-    @frozen
-    class Old(Coin):
-        year: int
-
-        def text(self) -> str:
-            return f"{super().text()} of {self.year}"
-
-        @cached_property
-        def age(self) -> int:
-            return 1900 - self.year
-
-    assert (Old("tin", 1800).text(), Old("tin", 1800).age) == ("tin of 1800", 100)
 
 
 def test_shows_an_instance_that_holds_itself() -> None:
