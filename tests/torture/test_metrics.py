@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,8 @@ def test_figures_of_10000_tasks_are_those_of_the_ledger(fleet: Fleet, tmp_path: 
     (tmp_path / "counted.py").write_text(MODULE)
     group = fleet.start_ready(app="counted:app", folder=tmp_path, processes=3, concurrency=4, max_tasks=1_500)
     (address,) = re.findall(r"metrics  http://(\S+)/metrics", group.read_log())
-    calls = [fault_tasks.nap.s(0) for _ in range(WELL)] + [Signature("parent") for _ in range(SEND)]
+    calls: list[Signature[Any]] = [fault_tasks.nap.s(0) for _ in range(WELL)]
+    calls += [Signature("parent") for _ in range(SEND)]
     calls += [fault_tasks.fail_at_first.s(1 + number % 2) for number in range(FAIL)]
     calls += [fault_tasks.fail_at_first.s(9) for _ in range(DIE)]
     sent = {result.id for result in fleet.app.send_many(calls)}
