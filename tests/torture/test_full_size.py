@@ -76,7 +76,7 @@ def test_whole_group_killed_every_two_seconds(fleet: Fleet, count: int, lease: f
 
 
 def test_a_process_of_a_body_killed_every_fifth_of_a_second(fleet: Fleet) -> None:
-    """None of 10,000 is lost, and each kill costs one delivery at most."""
+    """None of 10,000 is lost, and each kill costs one delivery at most; three that hit one message end it (QK6)."""
     count, kills = 10_000, 0
     sent = [result.id for result in fleet.app.send_many(nap.s(0.002) for _ in range(count))]
 
@@ -88,17 +88,17 @@ def test_a_process_of_a_body_killed_every_fifth_of_a_second(fleet: Fleet) -> Non
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     kills += 1
-        runs = fleet.ledger.counts("begin")
+        runs, ended, dead = fleet.ledger.counts("begin"), set(fleet.ledger.counts("end")), fleet.dead()
         table |= {
             "kills": kills,
-            "lost": count - len(fleet.ledger.counts("end")),
+            "lost": count - len(ended | set(dead)),
             "runs more than messages": sum(runs.values()) - count,
-            "dead": len(fleet.dead()),
+            "dead": len(dead),
         }
 
-    assert set(fleet.ledger.counts("end")) == set(sent)
+    assert ended | set(dead) == set(sent)
     assert sum(runs.values()) - count <= kills
-    assert not fleet.dead()
+    assert {letter.reason for letter in dead.values()} <= {"crashed"}
     assert len(group.workers()) == 1
 
 

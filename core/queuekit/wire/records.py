@@ -57,6 +57,7 @@ __all__ = [
     "read_infos",
     "result_key",
     "succeeded",
+    "unconfirmed",
     "withdrawn",
     "worker_key",
 ]
@@ -114,6 +115,11 @@ def entered_mark(delivery: Delivery, *, seen: bool = True) -> Record:
         seen: Whether the crash is confirmed. A mark left before the body is unconfirmed; it counts until it is deleted.
     """
     return Record(key=_entered(delivery, delivery.number), body=b"" if seen else b"unseen", ttl=ENTERED_TTL)
+
+
+def unconfirmed(marks: Mapping[str, Record]) -> list[str]:
+    """Return the keys of the crash marks that were left before a body and never confirmed."""
+    return [key for key, mark in marks.items() if mark.body]
 
 
 def _entered(delivery: Delivery, number: int) -> str:

@@ -30,7 +30,7 @@ from queuekit.execution.executor import Executor
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.ids import worker_name
 from queuekit.tasks.task import Task
-from queuekit.wire.records import entered_mark
+from queuekit.wire.records import entered_mark, unconfirmed
 from queuekit.wire.stacks import Frame
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import is_usual, pack_deliveries, read_outcome, read_times
@@ -324,9 +324,9 @@ class Isolation:
     def _unmark(self, runs: list[Run]) -> None:
         """Delete the crash marks of bodies that did not crash and whose messages are delivered again."""
         keys = [entered_mark(run.delivery).key for run in runs if run.suspect]
-        if keys and self._runtime.backend is not None:
+        if keys and (backend := self._runtime.backend) is not None:
             with contextlib.suppress(UnavailableError):
-                self._runtime.backend.delete(keys)
+                backend.delete(unconfirmed(backend.get(keys)))
 
     def _spawn(self) -> _BodyProcess:
         """Return a process that is ready to run a body.

@@ -35,7 +35,7 @@ from queuekit.events import EngineDown, QueuesUnserved, WorkerCrashed, WorkerGav
 from queuekit.execution import children
 from queuekit.operations.admin import Admin
 from queuekit.values import define
-from queuekit.wire.records import entered_mark, worker_key
+from queuekit.wire.records import entered_mark, unconfirmed, worker_key
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.draining import DRAINED, LEAST_STOP
 from queuekit.worker.health_server import HealthServer
@@ -632,14 +632,17 @@ class Supervisor:
                 backend.delete([worker_key(child.name)])
 
     def _mark(self, inside: list[tuple[HeldLease, Delivery]]) -> None:
-        """Write the marks of bodies that a crash ended, and delete those of bodies in processes of their own."""
+        """Write the marks of bodies that a crash ended, and delete those of bodies in processes of their own.
+
+        A confirmed mark stays: that body had ended its own process before the worker died.
+        """
         backend = self.app.runtime.backend
         entered_marks = [entered_mark(delivery) for held_lease, delivery in inside if not held_lease.apart]
         apart_marks = [entered_mark(delivery).key for held_lease, delivery in inside if held_lease.apart]
         if backend is not None and entered_marks:
             backend.put(entered_marks)
         if backend is not None and apart_marks:
-            backend.delete(apart_marks)
+            backend.delete(unconfirmed(backend.get(apart_marks)))
 
 
 @contextmanager

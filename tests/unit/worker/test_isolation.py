@@ -18,7 +18,7 @@ from queuekit import Signature
 from queuekit.broker import Delivery, Release
 from queuekit.envelope import Envelope
 from queuekit.execution.outcome import Run
-from queuekit.wire.records import read_info
+from queuekit.wire.records import entered_mark, read_info
 from queuekit.worker import isolation
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.carried import pack_times
@@ -26,7 +26,7 @@ from queuekit.worker.frames import FramedSocket
 from queuekit.worker.isolation import NOT_BEGUN, Isolation, _BodyProcess, _NotBegunError, _put_off
 from queuekit.worker.permits import Permits, PermitsOfProcess
 from support.waiting import PATIENCE, wait_until
-from support.working import executor_of, make_app, prepared
+from support.working import executor_of, make_app, prepared, take
 
 BEYOND_BUFFERS = "x" * 900_000
 """More than a pipe takes without a reader."""
@@ -45,6 +45,24 @@ def test_asks_again_later_and_later(number: int, crashes: int, seconds: float) -
     )
 
     assert _put_off(delivery) == seconds
+
+
+def test_takes_back_no_crash_that_is_confirmed() -> None:
+    """A worker that stops deletes the marks of bodies that it ends itself, and of no others (QK6)."""
+    app = make_app()
+    app.task(name="t")(print)
+    app.send_many([Signature("t"), Signature("t")])
+    runs = [prepared(app, delivery) for delivery in take(app, 2)]
+    marks = [entered_mark(runs[0].delivery, seen=True), entered_mark(runs[1].delivery, seen=False)]
+    backend = app.runtime.need_backend("a test")
+    backend.put(marks)
+    for run in runs:
+        run.suspect = True
+
+    made = Isolation(app.runtime, executor_of(app), ref=AppRef(target="tasks:app"), worker="w-1", always=True)
+    made._unmark(runs)
+
+    assert set(backend.get([mark.key for mark in marks])) == {marks[0].key}
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,22 @@ def test_blames_those_alone_because_of_which_it_killed() -> None:
     assert sorted(delivery.crashes for delivery in take(app, 3)) == [0, 0, 1]
 
 
+def test_keeps_what_a_body_did_to_its_own_process() -> None:
+    """Its worker died after that crash was confirmed and before the message was settled: it counts (QK6)."""
+    app = make_app()
+    held, deliveries = leases(app, 2, apart=True)
+    backend = app.runtime.need_backend("a test")
+    backend.put([entered_mark(deliveries[0], seen=True), entered_mark(deliveries[1], seen=False)])
+    child = child_of(app)
+    child.run_table.enter(0, 1, time.monotonic())
+    child.run_table.enter(1, 2, time.monotonic())
+
+    Supervisor(app, AppRef(target="tasks:app"))._hand_back(child, held)
+
+    marks = [entered_mark(delivery).key for delivery in deliveries]
+    assert set(backend.get(marks)) == {marks[0]}
+
+
 @pytest.mark.parametrize("burst", [False, True], ids=["worker", "burst"])
 def test_replaces_no_process_that_dies_while_it_drains(*, burst: bool) -> None:
     """An operator takes it out of service, and a body that outlives its time limit must not undo that."""
