@@ -108,7 +108,8 @@ class BackendCapabilities:
         notify: A write wakes :meth:`Backend.wait`; it does not poll.
         scan: :meth:`Backend.scan` is supported, and uses an index.
         processes: Other processes see the same records.
-        same: :meth:`Backend.put` supports :attr:`Condition.SAME`, in one round trip for all records.
+        same: :meth:`Backend.put` supports :attr:`Condition.SAME`, in one round trip for all records, and at most
+            another one to learn which were refused.
         durable: Records and groups last until they expire or are deleted. If false, the service may drop any of them at
             any time, e.g. to make room. Core then notices that it has lost a group, and ends what waits for the group
             as failed.
@@ -180,7 +181,8 @@ class Backend(abc.ABC):
     def put_same(self, records: Sequence[Record]) -> list[bool]:
         """Write records whose ``version`` is that of the live record (0: none); return for each whether it was written.
 
-        Takes one round trip if ``capabilities.same`` is declared, else one per record.
+        Takes one round trip if ``capabilities.same`` is declared, and at most another one to learn which records were
+        refused; else one per record.
         """
         if self.capabilities.same:
             return self.put(records, condition=Condition.SAME)

@@ -40,7 +40,7 @@ BROKER_PLAN: Mapping[str, Support] = {
     ),
     "unique": Support("emulated", "keys are records of the result backend; without one, tasks with a key are refused"),
     "fifo": Support("without", "the order within a queue is not kept"),
-    "blocking_receive": Support("without", "the broker polls"),
+    "blocking_receive": Support("without", "a receive that waits polls; so do workers, unless push is declared"),
     "inspect": Support(
         "refused", "no command shows single messages; waiting ones are counted if the broker has counts"
     ),
