@@ -54,7 +54,7 @@ __all__ = [
 
 _LOOK = 1.0
 """Seconds between two looks at the memory of the process."""
-_UNHEARD = 32_768
+_MOST_UNREAD = 32_768
 """Bytes of answers for which a socket surely has room, so that nobody need be woken to read them."""
 LONGEST_CLOSE = 2.0
 """Seconds that the resources of a process may take to close."""
@@ -213,7 +213,7 @@ class _Bodies:
         """What has arrived and not begun."""
         self._row, self._together = 0, False
         """Row of the worker's thread, and whether it sent several."""
-        self._unheard = 0
+        self._unread = 0
         """Bytes of answers since the worker was woken."""
 
     def run(self, idle: float | None) -> None:
@@ -273,16 +273,16 @@ class _Bodies:
         if not self._together:  # then the answer wakes the worker
             self._frames.send(answer)
             return
-        if self._unheard + len(answer) > _UNHEARD:
-            self._ring()  # or there may be no room for it
+        if self._unread + len(answer) > _MOST_UNREAD:
+            self._notify()  # or there may be no room for it
         self._frames.send(answer)
-        self._unheard += len(answer)
+        self._unread += len(answer)
         if not self._waiting:
-            self._ring()
+            self._notify()
 
-    def _ring(self) -> None:
-        self._unheard = 0
-        self._permits.ring()
+    def _notify(self) -> None:
+        self._unread = 0
+        self._permits.notify()
 
 
 def _clean_up() -> None:

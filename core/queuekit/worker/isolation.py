@@ -374,7 +374,7 @@ class _BodyProcess:
         self._count = 0
         """How many deliveries it was sent."""
         # Two for all bodies: `multiprocessing.connection.wait` makes one for each call, as slow as all else.
-        self._answers, self._notices = select.poll(), select.poll()
+        self._answers, self._notifications = select.poll(), select.poll()
         self._status = -1
         """Descriptor that is readable when it has ended."""
         self._rss = 0
@@ -425,7 +425,7 @@ class _BodyProcess:
             if wait([self._pipe, self._process.status], _LONGEST_START) and self._pipe.poll():
                 self._thread = pickle.loads(self._frames.receive())  # noqa: S301 - a child of this worker wrote it
                 self._status = self._process.status.fileno()
-                for poll, end in ((self._answers, self._pipe), (self._notices, self._process.permits)):
+                for poll, end in ((self._answers, self._pipe), (self._notifications, self._process.permits)):
                     poll.register(end, select.POLLIN)
                     poll.register(self._status, select.POLLIN)
                 return
@@ -522,9 +522,9 @@ class _BodyProcess:
         """
         if len(self._left) == 1 or self._frames.has_part:
             return self._read(_TICK)
-        if any(number != self._status for number, _ in self._notices.poll(_TOGETHER * 1_000)):
-            self._process.permits.hear()
-        return self._read(0.0)  # also what it has not rung for
+        if any(number != self._status for number, _ in self._notifications.poll(_TOGETHER * 1_000)):
+            self._process.permits.clear()
+        return self._read(0.0)  # also answers of which it has not notified
 
     def _read(self, pause: float) -> list[bytes]:
         found = list[bytes]()

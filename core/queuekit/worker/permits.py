@@ -14,7 +14,7 @@ __all__ = ["Permits", "PermitsOfProcess"]
 
 _MOST = 4_096
 """Most bytes to read at a time."""
-_NOTICE = b"!"
+_NOTIFICATION = b"!"
 
 
 class Permits:
@@ -29,7 +29,7 @@ class Permits:
         self._near, self._far = near, far
 
     def fileno(self) -> int:
-        """Return the descriptor that is readable when the process has rung."""
+        """Return the descriptor that is readable when the process has notified its worker."""
         return self._near.fileno()
 
     def give(self, numbers: Sequence[int]) -> None:
@@ -46,8 +46,8 @@ class Permits:
             return len(self._far.recv(_MOST, socket.MSG_DONTWAIT))
         return 0
 
-    def hear(self) -> None:
-        """Note that the process has rung."""
+    def clear(self) -> None:
+        """Discard the notifications that have arrived."""
         with contextlib.suppress(OSError):
             self._near.recv(_MOST, socket.MSG_DONTWAIT)
 
@@ -87,7 +87,7 @@ class PermitsOfProcess:
             raise EOFError
         return permit[0]
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Tell the worker that there are answers."""
         with contextlib.suppress(OSError):  # it is gone
-            self._socket.send(_NOTICE)
+            self._socket.send(_NOTIFICATION)

@@ -239,7 +239,7 @@ def test_takes_back_what_waits_behind_a_slow_body(
     """After a moment, while that goes on."""
     monkeypatch.setattr(isolation, "_TOGETHER", PATIENCE)
     calls = deaf.body.call(0, quick)
-    deaf.then(deaf.take, deaf.answer, deaf.take, deaf.permits.ring)
+    deaf.then(deaf.take, deaf.answer, deaf.take, deaf.permits.notify)
 
     assert next(calls) == (quick[0], b"answer")
     monkeypatch.setattr(isolation, "_TOGETHER", 0.0)
@@ -258,7 +258,7 @@ def test_leaves_a_process_what_it_is_about_to_begin(
 
     assert [next(calls), next(calls)] == [(quick[2], NOT_BEGUN), (quick[1], NOT_BEGUN)]
     deaf.take()
-    deaf.answer()  # nothing has rung
+    deaf.answer()  # without a notification
     assert list(calls) == [(quick[0], b"answer")]
     assert deaf.body.current is None
 
