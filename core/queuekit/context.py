@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
-import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -56,7 +56,8 @@ class Context:
         """Name of the worker."""
         self.lost = False
         """Whether the lease is lost: another worker may run the message, and this outcome will be refused."""
-        self._cancelled: threading.Event | None = None
+        self._cancelled: bool | None = False
+        """``None`` while it is being asked to stop."""
         self._report: ReportProgress | None = None
         self._begun: Callable[[Any], None] | None = None
         self._made: tuple[Any, ...] = ()
@@ -77,7 +78,9 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """Whether the task should stop: cancelled, timed out, lease lost, or the worker's drain time is over."""
-        return self._cancelled is not None and self._cancelled.is_set()
+        while self._cancelled is None:  # what is raised in the body must arrive before the body can see this
+            time.sleep(0.0005)
+        return self._cancelled
 
     def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Record how far the task is, for ``Result.progress``; costs a round trip, and is lost without a backend."""

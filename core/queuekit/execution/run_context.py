@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -46,7 +45,7 @@ class RunContext(Context):
         self.attempt, self.generation = envelope.attempt, envelope.generation
         self.headers, self.parent, self.worker = message.headers, message.parent, worker
         self.lost = False
-        self._cancelled = None
+        self._cancelled = False
         self._made = made
         self._report, self._begun = progress
         return self
@@ -56,11 +55,20 @@ class RunContext(Context):
         """The *parts* given to :meth:`made_of`."""
         return self._made[1:]
 
-    def cancel(self) -> None:
-        """Ask the task to stop: set :attr:`~queuekit.context.Context.cancelled`."""
-        if self._cancelled is None:
-            self._cancelled = threading.Event()
-        self._cancelled.set()
+    def cancel(self, interrupt: Callable[[], object] | None = None) -> None:
+        """Ask the task to stop: set :attr:`~queuekit.context.Context.cancelled`.
+
+        Args:
+            interrupt: Raises an exception in the body. The body sees that it is cancelled only after that, so that a
+                body that looks and returns ends in the same way as one that does not look.
+        """
+        if interrupt is not None:
+            self._cancelled = self._cancelled or None
+            try:
+                interrupt()
+            finally:
+                self._cancelled = True
+        self._cancelled = True
 
     def report_to(self, report: ReportProgress, begun: Callable[[RunContext], None] | None = None) -> None:
         """Set the receiver of :meth:`~queuekit.context.Context.progress`, and a callback before the first report."""

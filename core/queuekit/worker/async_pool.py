@@ -156,7 +156,7 @@ class LoopPool:
         return () if task is None else frames_of_task(task, self.thread.ident or 0)
 
     def cancel(self, run: Run) -> None:
-        """Raise ``CancelledError`` inside the body of *run*."""
+        """Raise ``CancelledError`` inside the body of *run*, and tell its context."""
         self._loop.call_soon_threadsafe(self._cancel, run)
 
     def end_bodies(self) -> None:
@@ -217,6 +217,7 @@ class LoopPool:
             await asyncio.wait(self._tasks.values(), timeout=_LONGEST_END / 2)
 
     def _cancel(self, run: Run) -> None:
+        run.context.cancel()
         if self._cancel_begun(run.serial) and run.cancellation is not None:
             run.did = "raised"
 

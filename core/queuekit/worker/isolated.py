@@ -121,9 +121,10 @@ class Inbox:
         """Cancel or interrupt the body that *order* means, unless it has ended."""
         number, run = self.current or (0, None)
         if run is not None and number == order.number:
-            run.context.cancel()
             if isinstance(order, Interrupt):
                 _interrupt(run)
+            else:
+                run.context.cancel()
 
 
 def load_early(ref: AppRef, *, worker: str) -> Queuekit | None:
@@ -324,9 +325,9 @@ def _interrupt(run: Run) -> None:
     if run.coroutine is not None:
         run.timed_out = True
         with contextlib.suppress(RuntimeError):  # its loop is closed
-            run.coroutine.get_loop().call_soon_threadsafe(run.coroutine.cancel)
-    elif run.guard is not None:
-        run.guard.fire()
+            run.coroutine.get_loop().call_soon_threadsafe(run.context.cancel, run.coroutine.cancel)
+    else:
+        run.context.cancel(None if run.guard is None else run.guard.fire)
 
 
 def _stack(run: Run | None) -> tuple[Frame, ...]:

@@ -51,7 +51,7 @@ class Watchdog:
         give_up: Called with the row of a thread that does not return in time, and its run.
         thread_of: Returns the identifier of the thread of a row.
         is_apart: Returns whether the body of a run is in a process of its own.
-        cancel: Called with each run to cancel.
+        cancel: Cancels the coroutine of a run on its loop; returns whether the run belongs there.
         deliver: Called with the outcome of a run that was given up.
         about: Constant fields of the worker's presence record.
         hand_back: Called at each check with the monotonic time; hands back messages that cannot start soon, and
@@ -74,7 +74,7 @@ class Watchdog:
         give_up: Callable[[int, Run], None],
         thread_of: Callable[[int], int],
         is_apart: Callable[[Run], bool],
-        cancel: Callable[[Run], None],
+        cancel: Callable[[Run], bool],
         deliver: Callable[[Outcome], None],
         about: dict[str, Any],
         hand_back: Callable[[float], bool] = lambda _: False,
@@ -199,8 +199,7 @@ class Watchdog:
         if now < deadline:
             return min(deadline, self._insist(run, guard, now))
         if now >= guard.again:
-            run.context.cancel()
-            self._fire(guard, now, TaskTimeout)
+            run.context.cancel(lambda: self._fire(guard, now, TaskTimeout))
         if now >= deadline + GRACE:
             self._leave(row, run)
         return guard.again
@@ -263,9 +262,8 @@ class Watchdog:
         known, run.cancellation = run.cancellation, wish if run.cancellation is None or wish.hard else run.cancellation
         if wish.hard and run.started is not None and not self._is_apart(run) and self._replace is not None:
             self._kill(run, f"{run.message.id} was killed by {wish.by}")
-        elif known is None:
-            self._cancel(run)
-            self._raise_in(run)
+        elif known is None and not self._cancel(run):
+            run.context.cancel(lambda: self._raise_in(run))
 
     def _kill(self, run: Run, why: str) -> None:
         """End the process that runs a body, which is cancelled, as soon as its outcome is written."""
@@ -289,6 +287,7 @@ class Watchdog:
             wish = run.cancellation
             if wish is not None and run.started is not None and not run.reported and not run.decided:
                 run.reported = True
+                run.context.cancel()  # of a coroutine that has not seen it by now: its loop is blocked
                 wish = attrs.evolve(wish, did=run.did or "asked", worker=self._about["name"])
                 marks.append(cancel_mark(run.message.id, ttl=CANCEL_TTL, wish=wish))
         if marks:

@@ -287,7 +287,7 @@ class Worker:
             give_up=self._threads.give_up,
             thread_of=self._threads.thread_of,
             is_apart=self._is_apart,
-            cancel=self._cancel,
+            cancel=self._cancel_coroutine,
             deliver=self._settler.put,
             about={"name": self.name, **about_this_process(self._runtime)},
             hand_back=HandBack(
@@ -812,8 +812,14 @@ class Worker:
 
     def _cancel(self, run: Run) -> None:
         run.context.cancel()
-        if run.task.is_async and self._loop_pool is not None:
-            self._loop_pool.cancel(run)
+        self._cancel_coroutine(run)
+
+    def _cancel_coroutine(self, run: Run) -> bool:
+        """Cancel the body of *run* on the loop; return whether it belongs there."""
+        if not run.task.is_async or self._loop_pool is None:
+            return False
+        self._loop_pool.cancel(run)
+        return True
 
     def _free_slots(self, outcomes: list[Outcome]) -> None:
         """Free slots, before the runs count as done: a burst waits for the messages that get them."""

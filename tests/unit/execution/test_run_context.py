@@ -1,7 +1,12 @@
 """What a worker does with the context that a body sees."""
 
+import threading
+
+import pytest
+
 from queuekit import Context, Signature
 from queuekit.execution.run_context import RunContext
+from support.waiting import PATIENCE
 
 
 def make() -> RunContext:
@@ -24,6 +29,24 @@ def test_tells_when_it_is_cancelled() -> None:
     context.cancel()
 
     assert (before, context.cancelled) == (False, True)
+
+
+def test_what_interrupts_a_body_comes_first() -> None:
+    """Whoever looks meanwhile waits, and whatever fails there, the body is told."""
+    context, order = make(), list[str]()
+
+    def interrupt() -> None:
+        reader.start()
+        reader.join(0.05)
+        order.append("interrupted")
+        raise RuntimeError("the loop is closed")
+
+    reader = threading.Thread(target=lambda: order.append(f"sees {context.cancelled}"), daemon=True)
+    with pytest.raises(RuntimeError, match="closed"):
+        context.cancel(interrupt)
+    reader.join(PATIENCE)
+
+    assert order == ["interrupted", "sees True"]
 
 
 def test_progress_goes_where_the_worker_says() -> None:

@@ -44,10 +44,10 @@ class Ward:
             replace=self.replaced.append,
         )
 
-    def cancel(self, run: Run) -> None:
-        """Tell a run, as a worker does."""
+    def cancel(self, run: Run) -> bool:
+        """Note a run that is in no loop."""
         self.cancelled.append(run)
-        run.context.cancel()
+        return False
 
     def presence(self) -> Record | None:
         """Return the worker's own record."""

@@ -33,9 +33,11 @@ from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, LeasesLost, MessageDead, TaskFinished, TaskStarted, WorkerStopped
 from queuekit.execution.outcome import Outcome
+from queuekit.execution.time_limit import Guard
 from queuekit.hookspecs import hookimpl
 from queuekit.ids import is_name, worker_name
 from queuekit.worker import Worker
+from queuekit.worker.async_pool import LoopPool
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.prefetch import MOST_BYTES
 from support.waiting import PATIENCE, wait_until
@@ -378,6 +380,56 @@ def test_cancels_a_running_coroutine() -> None:
 
     with pytest.raises(TaskCancelled):
         result.get(timeout=1)
+
+
+def look_in_a_thread(ctx: Context, begun: threading.Event, left: threading.Event) -> None:
+    """Return as soon as the context says so."""
+    begun.set()
+    while not ctx.cancelled:
+        threading.Event().wait(0.001)
+    left.set()
+
+
+async def look_on_a_loop(ctx: Context, begun: threading.Event, left: threading.Event) -> None:
+    """Return as soon as the context says so."""
+    begun.set()
+    while not ctx.cancelled:  # noqa: ASYNC110 - this is what the test is about
+        await asyncio.sleep(0.001)
+    left.set()
+
+
+@pytest.mark.parametrize("timeout", [None, 0.1], ids=["cancelled", "timeout"])
+@pytest.mark.parametrize("look", [look_in_a_thread, look_on_a_loop], ids=["thread", "loop"])
+def test_a_body_that_looks_ends_as_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch, look: Callable[..., Any], timeout: float | None
+) -> None:
+    """What is raised in it comes before what it can see, however late that is."""
+    begun, left, app = threading.Event(), threading.Event(), make_app()
+
+    def late(call: Callable[..., Any]) -> Callable[..., Any]:
+        def waits(*args: Any) -> Any:
+            left.wait(0.2)
+            return call(*args)
+
+        return waits
+
+    def body(ctx: Context) -> Any:
+        return look(ctx, begun, left)
+
+    async def abody(ctx: Context) -> None:
+        await look(ctx, begun, left)
+
+    monkeypatch.setattr(Guard, "fire", late(Guard.fire))
+    monkeypatch.setattr(LoopPool, "cancel", late(LoopPool.cancel))
+    task = app.task(name="look", timeout=timeout)(abody if look is look_on_a_loop else body)
+    result = task.send()
+    with working(app):
+        if timeout is None:
+            wait_until(begun.is_set)
+            result.cancel()
+        wait_until(lambda: result.done)
+
+    assert result.state is (State.CANCELLED if timeout is None else State.FAILURE)
 
 
 @pytest.mark.parametrize("delay", [None, 3600], ids=["waiting", "delayed"])
