@@ -7,7 +7,6 @@ decides the rest. See decision 20.
 from __future__ import annotations
 
 import importlib
-import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,8 +16,7 @@ __all__ = ["QuickJson", "quick_json"]
 
 _SAME = SCALARS - {float}
 """Classes of scalars that both write alike, whatever the value."""
-_FLOATS_DIFFER = re.compile(rb"[0-9]e|0\.0000|null").search
-"""Finds what may be a float that Python writes in another way: 1e+16 for 1e16, 1e-05 for 0.00001, and NaN for null."""
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
 _SPACE = frozenset({b"", b" ", b"\t", b"\r", b"\n"})
 """Beginnings of texts that msgspec accepts and Python's own module refuses."""
 
@@ -50,8 +48,14 @@ class QuickJson(NamedTuple):
         except Exception:  # noqa: BLE001 - also errors of the user's classes; the slow path reports what is wrong, and where
             return b""
         same = is_small_plain if len(data) <= SMALL else is_plain
-        scalars = SCALARS if b"." in data and not _FLOATS_DIFFER(data) else _SAME
+        scalars = SCALARS if b"." in data and not _floats_differ(data) else _SAME
         return data if same(value, dollars=b'"$' in data, scalars=scalars) else b""
+
+
+def _floats_differ(data: bytes) -> bool:
+    """Return whether *data* may hold a float that Python writes in another way: 1e+16, 1e-05, or NaN for null."""
+    # A tenth of the time of a search for [0-9]e.
+    return b"null" in data or b"0.0000" in data or b"0e" in data.translate(_DIGITS)
 
 
 def quick_json() -> QuickJson | None:
