@@ -53,8 +53,12 @@ class Run:
     @contextmanager
     def worker(self, described: Mapping[str, Any]) -> Iterator[Worker]:
         """Run a worker as the peer has *described* it."""
-        _python, *arguments = [part.replace("URL", self.url) for part in described["worker"]]
-        worker = Worker([sys.executable, *arguments], {**self.environ, **described["environ"]}, self.folder)
+        program, *arguments = [part.replace("URL", self.url) for part in described["worker"]]
+        worker = Worker(
+            [str(Path(sys.executable).with_name(program)), *arguments],
+            {**self.environ, **described["environ"]},
+            self.folder,
+        )
         try:
             yield worker
         finally:

@@ -105,4 +105,4 @@ def description(entry: Entry) -> dict[str, Any]:
     """Return what the peer says of itself, without what only this machine has."""
     with servers.folder_for(entry.server) as (folder, url):
         said = Run(entry.module, folder, url, stored=True).send(describe=1)["describe"]
-        return {**said, "worker": ["python", *(part.replace(url, "URL") for part in said["worker"])]}
+        return {**said, "worker": [part.replace(url, "URL") for part in said["worker"]]}

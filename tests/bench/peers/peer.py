@@ -39,7 +39,7 @@ class Peer:
     opened: Callable[[], AbstractContextManager[object]] = nullcontext
     """What a sender enters first, if connections must be opened."""
     worker: Sequence[str]
-    """Arguments of ``python`` that run one worker process."""
+    """The command that runs one worker process: ``python`` or an installed program, and its arguments."""
     environ: Mapping[str, str] = attrs.Factory(dict)
     """What the worker needs in its environment."""
     settings: Mapping[str, str]

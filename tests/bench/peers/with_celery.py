@@ -37,7 +37,7 @@ PEER = Peer(
     send_rows=large.delay,
     wait=lambda result: result.get(timeout=60),
     worker=[
-        *("-m", "celery", "-A", "peers.with_celery:app", "worker", "--pool", "threads"),
+        *("python", "-m", "celery", "-A", "peers.with_celery:app", "worker", "--pool", "threads"),
         *("--concurrency", str(THREADS), "--loglevel", "ERROR"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ],

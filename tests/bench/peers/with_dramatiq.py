@@ -36,7 +36,7 @@ PEER = Peer(
     send_many=lambda count: dramatiq.group(noop.message(number) for number in range(count)).run(),  # type: ignore[no-untyped-call]
     send_rows=large.send,
     wait=lambda message: message.get_result(block=True, timeout=60_000),
-    worker=["-m", "dramatiq", "peers.with_dramatiq", "--processes", "1", "--threads", str(THREADS)],
+    worker=["python", "-m", "dramatiq", "peers.with_dramatiq", "--processes", "1", "--threads", str(THREADS)],
     environ={"dramatiq_queue_prefetch": str(READ_AHEAD)},
     settings={
         "--processes 1 --threads 8": "the same for all; the default is a process per core, of 8 threads each",

@@ -31,7 +31,7 @@ PEER = Peer(
     send_rows=large,
     wait=lambda result: result.get(blocking=True, timeout=60),
     worker=[
-        *("-m", "huey.bin.huey_consumer", "peers.with_huey.huey"),
+        *("python", "-m", "huey.bin.huey_consumer", "peers.with_huey.huey"),
         *("--workers", str(THREADS), "--worker-type", "thread", "--quiet"),
     ],
     settings={

@@ -36,7 +36,7 @@ PEER = Peer(
     send_rows=lambda rows: large.defer(rows=rows),
     opened=app.open,
     worker=[
-        *("-m", "procrastinate", "--app", "peers.with_procrastinate.app", "--log-level", "warning"),
+        *("python", "-m", "procrastinate", "--app", "peers.with_procrastinate.app", "--log-level", "warning"),
         *("worker", "--concurrency", str(THREADS)),
     ],
     settings={

@@ -26,7 +26,7 @@ PEER = Peer(
     send_many=lambda count: app.send_many(noop.s(number) for number in range(count)),
     send_rows=large.send,
     wait=lambda result: result.get(timeout=60),
-    worker=["-m", "queuekit.cli", "worker", "peers.with_queuekit:app", "--concurrency", str(THREADS)],
+    worker=["queuekit", "worker", "peers.with_queuekit:app", "--concurrency", str(THREADS)],
     environ={"QUEUEKIT_LOG__LEVEL": "WARNING"},
     settings={
         "--concurrency 8": "the same for all; the default is 10",

@@ -40,7 +40,7 @@ PEER = Peer(
     send_many=send_many,
     send_rows=lambda rows: queue.enqueue(large, rows, result_ttl=ttl),
     wait=wait,
-    worker=["-m", "rq.cli", "worker", "bench", "--url", URL, "--worker-class", "rq.SimpleWorker", "--quiet"],
+    worker=["python", "-m", "rq.cli", "worker", "bench", "--url", URL, "--worker-class", "rq.SimpleWorker", "--quiet"],
     settings={
         "--worker-class rq.SimpleWorker": "does not fork for each job, which is several times as fast as the default. "
         "A worker of RQ runs one job at a time; it has no threads",
