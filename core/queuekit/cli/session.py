@@ -101,21 +101,23 @@ class Session:
         return config
 
     def prepare_fork(self) -> int:
-        """Import the engines of the config; return how many worker processes to fork before the app is known.
+        """Import the engines that the app may use; return how many worker processes to fork before the app is known.
 
         None where this process may not fork. The app's own settings are not known yet, so it may need more or fewer.
         """
         if not self.forks:
             return 0
-        from queuekit.config.settings import plugins_of
+        from queuekit.config.settings import DEFAULT, plugins_of
 
         try:
             config = self.config()
         except QueuekitError:  # raised again when the app is loaded
             return 0
-        plugins = plugins_of(config)
-        for url in filter(None, (config.broker, config.backend)):
-            plugins.import_engine(url.partition(":")[0])
+        plugins, urls = plugins_of(config), [config.broker, config.backend or ""]
+        if config.origin("broker") == DEFAULT:  # an app that has its own URL mostly has it from a variable
+            urls += os.environ.values()
+        for scheme in {url.partition("://")[0] for url in urls if "://" in url}:
+            plugins.import_engine(scheme)
         return config.worker.processes
 
     def plugins(self) -> Plugins:

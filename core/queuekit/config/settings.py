@@ -31,6 +31,7 @@ from queuekit.values import frozen
 from queuekit.wire.signing import SHORTEST_KEY, SigningKey
 
 __all__ = [
+    "DEFAULT",
     "Config",
     "LogConfig",
     "PluginsConfig",

@@ -12,6 +12,8 @@ import pytest
 
 import queuekit_start
 from queuekit.cli import main
+from queuekit.cli.session import Session
+from queuekit.plugins.manager import Plugins
 
 RUN = "from queuekit_start import main; main()"
 ENDS_ITSELF = "import os\nos.kill(os.getpid(), {number})\nwhile True:\n    pass\n"
@@ -86,3 +88,22 @@ def test_knows_which_options_take_a_value() -> None:
     options = [one for one in main.params if isinstance(one, click.Option) and not one.is_flag]
 
     assert {word for one in options for word in one.opts} == queuekit_start._WITH_VALUE
+
+
+def test_imports_the_engine_that_an_app_may_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where the config names none, that of each URL in the environment; before the fork, so that all share it."""
+    asked = list[str]()
+    monkeypatch.setattr(Plugins, "import_engine", lambda _, scheme: asked.append(scheme))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("QUEUEKIT_BROKER", raising=False)
+    monkeypatch.setenv("JOBS_URL", "redis://queue.example:6379/0")
+    guessing, named = Session(), Session()
+    named.overrides = {"broker": "memory://jobs"}
+
+    for session in (guessing, named):
+        session.forks = True
+        session.prepare_fork()
+        asked.append("-")
+
+    assert "redis" in asked[: asked.index("-")]
+    assert asked[asked.index("-") :] == ["-", "memory", "-"]
