@@ -11,7 +11,7 @@ from pymongo import MongoClient, monitoring
 
 from queuekit.backend import Record
 from queuekit.broker import Ack, Broker, CommitItem, Place
-from queuekit_mongo import engine, lanes
+from queuekit_mongo import claiming, engine, lanes
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
 from support.lanes import LaneCases, drain, in_lane, message, turns
@@ -269,3 +269,21 @@ def test_commit_enters_lanes_before_its_transaction(broker: MongoBroker) -> None
     assert broker.commit([CommitItem(settlement=Ack(taken), sends=sends)]) == [True]
 
     assert turns(broker, 2)["quiet"] == 1
+
+
+def test_worker_that_loses_claims_stays_near_the_head(broker: MongoBroker) -> None:
+    """What started far before its turn would take the turns of others; and what comes first begins soon."""
+    broker.send([message(f"{number:03}", f"lane-{number}") for number in range(400)])
+
+    def claimed() -> list[str]:
+        return [one.id for one in broker.receive(["q"], limit=10, wait=0, lease=30)]
+
+    first, claimer = claimed(), broker._claimer
+    while claimer._breadth < claiming.WIDEST:
+        claimer._learn(asked=10, won=0)
+    claimer._share = claiming.WIDEST - 1
+    later = [*claimed(), *claimed()]
+
+    assert first == [f"{number:03}" for number in range(10)]
+    assert "010" in later
+    assert max(later) < f"{10 + 10 * (claiming.NARROWEST + 1):03}"

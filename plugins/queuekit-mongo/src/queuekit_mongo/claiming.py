@@ -5,6 +5,9 @@ the messages won. If all workers claimed the same head, each would win little. S
 random share further down the queue, and keeps it while it wins there. Now and then it still claims from the head, so
 that the first messages do not depend on another worker. A single worker claims the messages in their exact order. A
 waiting worker that is notified claims the first message in one step, and the others with its next claim.
+
+Where lanes take turns, a message that starts far before its turn takes the turns of others. There, shares are few, and
+every second claim is from the head.
 """
 
 from __future__ import annotations
@@ -47,6 +50,8 @@ FARTHER = 8
 """Factor by which the number of shares grows after a loss: adjacent shares still collide as the head moves on."""
 CALM = (8, 16)
 """Full wins in a row after which the number of shares shrinks; and the most, if shrinking led to losses."""
+NARROWEST = 4
+"""Most shares where lanes take turns."""
 HEAD_EVERY = 0.5
 """Seconds after which a worker with a share down the queue claims from the head again."""
 _RETRIES = 50
@@ -84,6 +89,8 @@ class Claimer:
         self._enough = CALM[0]
         self._head_at: dict[str, float] = {}
         """Monotonic time of the last claim from the head of each queue."""
+        self._fair: set[str] = set()
+        """Queues whose last messages had lanes."""
         self._start()
 
     def _start(self) -> None:
@@ -99,11 +106,12 @@ class Claimer:
             if not ids:
                 return []
             won = self._mark(queue, ids, lease)
-            if share == self._share:
+            if share == self._own_share(queue):
                 # Competition at the head says nothing about competition at the worker's own share.
                 self._learn(asked=len(ids), won=len(won))
             deliveries = self._read(won)
             if deliveries:
+                (self._fair.discard if deliveries[0].envelope.lane is None else self._fair.add)(queue)
                 return deliveries
         return []
 
@@ -167,11 +175,17 @@ class Claimer:
 
     def _share_of(self, queue: str) -> int:
         """Return which share of *queue* to claim from; 0 is the head."""
-        now = time.monotonic()
-        if self._share and now < self._head_at.get(queue, 0.0) + HEAD_EVERY:
-            return self._share
+        now, share = time.monotonic(), self._own_share(queue)
+        if share and now < self._head_at.get(queue, 0.0) + HEAD_EVERY:
+            if queue in self._fair:
+                self._head_at[queue] = -HEAD_EVERY  # the next claim is from the head
+            return share
         self._head_at[queue] = now
         return 0
+
+    def _own_share(self, queue: str) -> int:
+        """Return the share of *queue* that this worker keeps to."""
+        return self._share % NARROWEST if queue in self._fair else self._share
 
     def _candidates(self, queue: str, limit: int, share: int) -> list[Any]:
         """Return the ids to claim."""
