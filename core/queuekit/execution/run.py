@@ -82,6 +82,7 @@ class Run:
     slots: tuple[SlotKey, ...] = ()
     """Where it holds slots of concurrency limits."""
     _inside: list[None] = attrs.field(factory=[None].copy)
+    _left: bool = False
     _open: list[None] = attrs.field(factory=[None].copy)
 
     @property
@@ -107,7 +108,7 @@ class Run:
         return True
 
     def leave_body(self) -> BaseException | None:
-        """Mark the body as ended, from its own thread; after that, no exception is raised in it.
+        """Mark the body as ended, from its own thread; after that, no exception is raised in it. May be repeated.
 
         Returns:
             The exception that was raised in it, if it arrives only now.
@@ -115,9 +116,10 @@ class Run:
         try:
             self._inside.pop()
         except IndexError:
-            while self.guard is None:  # the thread in reach() is about to create the guard
+            while self.guard is None and not self._left:  # the thread in reach() is about to create the guard
                 time.sleep(0.001)
-            return self.guard.close()
+            return None if self.guard is None else self.guard.close()
+        self._left = True
         return None
 
     def reach(self, thread: int) -> Guard | None:

@@ -29,6 +29,8 @@ from queuekit.execution.outcome import Outcome, Run
 from queuekit.ids import derived_id
 from queuekit.retry import Backoff
 from queuekit.wire.records import read_info
+from queuekit_testing.kit import in_thread
+from support.waiting import PATIENCE
 from support.working import executor_of, flaky_app, make_app, prepared, take_one
 
 
@@ -413,6 +415,13 @@ def test_hands_back_what_has_not_begun() -> None:
 
 
 # -- the run
+
+
+def test_body_may_be_left_twice() -> None:
+    """An exception may arrive while it is being left the first time."""
+    _, run = run_of()
+
+    assert [in_thread(run.leave_body).result(PATIENCE) for _ in range(2)] == [None, None]
 
 
 def test_an_outcome_is_decided_once() -> None:
