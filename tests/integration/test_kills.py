@@ -3,13 +3,15 @@
 import json
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from queuekit import State
 from support.commands import queuekit
-from support.fault_tasks import LONGEST, hog, hold, nap, stubborn
+from support.engines import AWS, ENGINES
+from support.fault_tasks import LONGEST, app, hog, hold, nap, stubborn
 from support.fleet import Fleet, freeze
 from support.waiting import PATIENCE, wait_until
 
@@ -104,3 +106,33 @@ def test_a_killed_process_takes_one_of_the_bodies_that_were_sent_together(fleet:
     assert fleet.leased()[slow].crashes == 1
     assert {fleet.ledger.counts("begin")[id] for id in sent} == {1}
     assert len(group.workers()) == 1
+
+
+EACH_ENGINE = [pytest.param(name, marks=pytest.mark.full, id=name) for name in ENGINES | AWS]
+
+
+@pytest.mark.parametrize("engine", EACH_ENGINE)
+def test_a_worker_killed_in_the_middle_of_a_batch_loses_nothing(engine: str, tmp_path: Path) -> None:
+    """What is settled runs once, and what the worker held twice at most; nothing is blamed, on any engine."""
+    fleet = Fleet(tmp_path, app, **(ENGINES | AWS)[engine](tmp_path))
+    try:
+        group = fleet.start_ready(concurrency=2, pool="process", lease=5)
+        settled = [result.id for result in app.send_many(nap.s(0.0) for _ in range(100))]
+        wait_until(lambda: fleet.states(settled) == {State.SUCCESS: 100}, lambda: f"the first\n{fleet.logs()}")
+        (worker,) = group.workers()
+        calls = [nap.s(0.0) for _ in range(400)]
+        calls.insert(200, hold.s(str(fleet.gate())))
+        sent = [result.id for result in app.send_many(calls)]
+        wait_until(lambda: fleet.ledger.counts("begin")[sent[200]], lambda: f"the middle\n{fleet.logs()}")
+
+        os.kill(worker, signal.SIGKILL)
+        fleet.gate().touch()
+        wait_until(lambda: fleet.ledger.has("end", sent), lambda: f"all\n{fleet.logs()}")
+
+        runs = fleet.ledger.counts("begin")
+        assert {runs[id] for id in settled} == {1}
+        assert {runs[id] for id in sent} <= {1, 2}
+        assert worker not in group.workers()
+        assert not fleet.dead()
+    finally:
+        fleet.close()
