@@ -313,9 +313,10 @@ class Limits:
             timeout applies to one part instead of many large messages. A single message, or a single step, may be
             larger.
         max_wait: Longest ``wait`` of a receive, in seconds.
-        max_delay: Longest delay, in seconds; ``None`` for no limit. Core never asks for a longer one: it delays a
-            message again on receipt (hops).
-        max_lease: Longest time for which a message can be held, in seconds.
+        max_delay: Longest delay, in seconds; ``None`` for no limit. ``Envelope.delay`` is never longer, but
+            ``not_before`` may be later: cut that, and core delays the message again on receipt (hops).
+        max_lease: Longest lease, in seconds; ``None`` for no limit. Core never asks for a longer one, and renews in
+            time.
         max_body: Longest body, in bytes.
         lease_granularity: Seconds by which leases and delays may be rounded up.
         dedup_window: Seconds for which an id is remembered after its message is gone.

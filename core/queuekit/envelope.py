@@ -81,7 +81,9 @@ class Envelope:
         body: Header and payload, opaque to the broker: see :func:`join_frame`.
         priority: 0 to 9; 9 is delivered first.
         delay: Seconds from acceptance by the broker until it may be delivered, on the broker's clock.
-        not_before: UTC epoch seconds before which it may not be delivered; the later of this and *delay* counts.
+        not_before: UTC epoch seconds before which it may not be delivered; the later of this and *delay* counts. If
+            that is later than the broker's ``limits.max_delay`` from now, deliver it after ``max_delay``: core delays
+            it again.
         expires: UTC epoch seconds after which its task is not started; core decides, by ``Delivery.claimed_at``.
         attempt: Attempts that ended in a retry before this one.
         generation: Times that the message was replayed from the dead letters.

@@ -51,3 +51,24 @@ def test_refuses_a_server_that_nobody_vouches_for(make_broker: Make, secure: str
 
     with pytest.raises(QueuekitError, match="certificate"):
         broker.send([Envelope(id="m", queue=queue, body=b"")])
+
+
+def test_says_how_to_trust_a_server(make_broker: Make, secure: str, tmp_path: Path, queue: str) -> None:
+    """The error of a certificate that another authority has signed names the option, and shows no password."""
+    other = Authority.make(tmp_path, "other")
+    broker = make_broker(url=f"{secure.replace('localhost', 'me:hidden@localhost', 1)}&ca_file={other.file}")
+
+    with pytest.raises(QueuekitError, match="a certificate that is not trusted") as caught:
+        broker.send([Envelope(id="m", queue=queue, body=b"")])
+
+    assert "ca_file" in (caught.value.fix or "")
+    assert "hidden" not in str(caught.value)
+
+
+def test_says_that_files_have_no_effect_without_tls(make_broker: Make, authority: Authority) -> None:
+    """Who names a CA expects TLS, and has to write ``amqps://``."""
+    broker = make_broker(f"ca_file={authority.file}")
+
+    assert [line for line in broker.check() if "ca_file" in line] == [
+        "ca_file, cert_file and key_file have no effect without TLS: write amqps://"
+    ]

@@ -104,3 +104,12 @@ def test_says_that_a_port_does_not_speak_tls(redis_server: RedisServer, connect:
 
     assert "redis://" in (error.fix or "")
     assert "secret" not in str(error)
+
+
+def test_says_that_files_have_no_effect_without_tls(
+    redis_server: RedisServer, authority: Authority, connect: Callable[..., RedisBroker]
+) -> None:
+    """Who names a CA expects TLS, and has to write ``rediss://``."""
+    broker = connect(f"redis://127.0.0.1:{redis_server.port}/0", ca_file=authority.file)
+
+    assert any(line.startswith("ca_file, cert_file and key_file have no effect") for line in broker.check())

@@ -57,6 +57,12 @@ class Runtime:
         return same and broker.capabilities.commit
 
     @property
+    def lease(self) -> float:
+        """Seconds of a lease: ``worker.lease``, or the broker's longest if that is less."""
+        longest = self.broker.limits.max_lease
+        return min(self.config.worker.lease, self.config.worker.lease if longest is None else longest)
+
+    @property
     def tells_time(self) -> bool:
         """Whether moments mean the same to all who use the broker: on its service's clock, or on the backend's.
 

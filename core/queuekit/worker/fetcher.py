@@ -86,7 +86,7 @@ class Fetcher:
         """Seconds until a burst looks at empty queues again, unless a delivery ends before."""
         self._queues = runtime.config.worker.queues
         self._serving: Mapping[str, float] = self._queues
-        self._lease = runtime.config.worker.lease
+        self._lease = runtime.lease
         self._stopping = threading.Event()
         self._changed = threading.Event()
         """Whether the queues to serve have changed since the last round."""

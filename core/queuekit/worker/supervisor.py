@@ -517,7 +517,7 @@ class Supervisor:
             stacks=stacks,
             is_stopped=lambda: _is_stopped(process.pid),
         )
-        longest = math.inf if self._portable else self._settings.lease
+        longest = math.inf if self._portable else self.app.runtime.lease
         child = _Child(
             number, process, pipe, run_table, leases, None, answers, time.monotonic(), longest_silence=longest
         )
@@ -525,7 +525,7 @@ class Supervisor:
             child.renewer = LeaseRenewer(
                 self.app.runtime,
                 leases,
-                lease=self._settings.lease,
+                lease=self.app.runtime.lease,
                 on_lost=lambda serials: _say(child, Lost(serials)),
                 may_extend=lambda leases: _renewable(child, leases),
             )
@@ -621,7 +621,7 @@ class Supervisor:
             for first in range(0, len(releases) if self._portable else 0, size):
                 broker.settle(releases[first : first + size])
         except UnavailableError as error:
-            lease = self._settings.lease
+            lease = self.app.runtime.lease
             self.app.events.emit(EngineDown(doing="hand messages back", error=error.what, retry_in=lease))
 
     def _take_from_list(self, child: _Child) -> None:

@@ -378,7 +378,7 @@ class Worker:
         return DeadBounds(self.app, worker=self.name)
 
     def _start_renewer(self) -> LeaseRenewer:
-        renewer = LeaseRenewer(self._runtime, self._leases, lease=self._settings.lease, on_lost=self.lost)
+        renewer = LeaseRenewer(self._runtime, self._leases, lease=self._runtime.lease, on_lost=self.lost)
         renewer.start()
         return renewer
 

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import attrs
 import pytest
 
 from queuekit import Queuekit, Signature
-from queuekit.broker import Delivery
+from queuekit.broker import Delivery, Place
 from queuekit.clock import VirtualClock
 from queuekit.errors import UnavailableError
 from queuekit.events import EngineBack, EngineDown
@@ -102,6 +103,21 @@ def test_takes_no_more_than_there_is_room_for() -> None:
         wait_until(lambda: len(worker.taken) == 2)
 
     assert app.runtime.broker.counts(["default"])["default"].ready == 3
+
+
+def test_asks_for_no_longer_lease_than_there_is() -> None:
+    """A service has a longest lease: where ``worker.lease`` is longer, the worker takes messages for that."""
+    app, worker = make_app(worker={"lease": 60}), WorkerPort()
+    broker = app.runtime.broker
+    broker.limits = attrs.evolve(broker.limits, max_lease=10.0)
+    send(app, 1)
+
+    with fetching(app, worker):
+        wait_until(lambda: len(worker.taken) == 1)
+
+    (held,) = broker.peek("default", place=Place.LEASED).items
+    assert held.due - worker.taken[0].claimed_at == pytest.approx(10.0)
+    assert app.runtime.lease == 10.0
 
 
 def test_does_the_upkeep_while_there_is_no_room() -> None:

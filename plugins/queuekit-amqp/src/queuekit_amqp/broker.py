@@ -78,7 +78,8 @@ class AmqpBroker(Broker):
         self._clock = clock or SystemClock()
         self._layout = Layout(options)
         self._topology = Topology(self._layout, options)
-        self._connections = Connections(read_target(url), options, hide=url.hide, renewed=self._topology.forget)
+        self._target = read_target(url)
+        self._connections = Connections(self._target, options, hide=url.hide, renewed=self._topology.forget)
         self._publisher = Publisher(self._connections.publish, self._layout, self._topology, sent=self._announce)
         self._marks = Marks()
         self._leases = Leases(most=options.consumer_timeout, expire=self._expire)
@@ -282,8 +283,11 @@ class AmqpBroker(Broker):
         self._interrupts.interrupt()
 
     def check(self) -> list[str]:
-        """Return whether delayed messages have lost their queue, or RabbitMQ has taken messages out of queues."""
-        return [f"{name}: {count} {what}" for name, what in self._astray() if (count := self._ready(name))]
+        """Return whether files of TLS are not used, and whether messages have lost their queue or were taken out."""
+        lines = [f"{name}: {count} {what}" for name, what in self._astray() if (count := self._ready(name))]
+        if self._options.names_files and not self._target.tls:
+            lines.append("ca_file, cert_file and key_file have no effect without TLS: write amqps://")
+        return lines
 
     def _ready(self, name: str) -> int:
         return passive(self._connections.consume, name) or 0

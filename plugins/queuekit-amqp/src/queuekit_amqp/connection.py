@@ -27,6 +27,7 @@ _READ = 262_144
 _WRITE = 262_144
 _LONGEST_GOODBYE = 1.0
 """Most seconds for the farewell of a connection."""
+_UNTRUSTED = "Name the file of its CA with ca_file, and use the host name of the certificate in the URL"
 _ACCESS_REFUSED, _NOT_ALLOWED, _SHUTDOWN = 403, 530, 320
 _CAPABILITIES = {
     "authentication_failure_close": True,
@@ -378,9 +379,11 @@ def _connect(server: tuple[str, int], target: Target, options: AmqpOptions, hide
         connection.greet(target, options, deadline)
     except BaseException as error:
         sock.close()
+        if isinstance(error, ssl.SSLCertVerificationError):
+            what = f"{where} presents a certificate that is not trusted: {_reason(error)}"
+            raise UnavailableError(what, fix=_UNTRUSTED, passing=False) from error
         if isinstance(error, ssl.SSLError):
-            passing = not isinstance(error, ssl.SSLCertVerificationError)
-            raise UnavailableError(f"{where}: {_reason(error)}", passing=passing) from error
+            raise UnavailableError(f"{where}: {_reason(error)}") from error
         if isinstance(error, OSError) and not isinstance(error, UnavailableError):
             raise UnavailableError(f"{where} cannot be reached: {_reason(error)}") from error
         raise

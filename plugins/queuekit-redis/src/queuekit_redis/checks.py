@@ -19,7 +19,7 @@ _LOOPBACK = ("localhost", "127.", "::1", "[::1]")
 
 def check(engine: Engine) -> list[str]:
     """Return the problems of the server, one line each."""
-    problems = _exposed(engine)
+    problems = [*_exposed(engine), *_unused(engine)]
     for node in engine.server.nodes():
         where = f"{node}: " if node else ""
         problems += [where + line for line in _server(engine, node)]
@@ -93,6 +93,13 @@ def _snapshots(engine: Engine, node: str) -> bool:
     except UnavailableError:
         return True  # managed servers often do not allow CONFIG
     return len(reply) < 2 or bool(reply[1].strip())  # noqa: PLR2004 - name and value
+
+
+def _unused(engine: Engine) -> list[str]:
+    options = engine.options
+    if not options.names_files or options.tls or engine.url.scheme == "rediss":
+        return []
+    return ["ca_file, cert_file and key_file have no effect without TLS: use rediss://, or tls = true"]
 
 
 def _exposed(engine: Engine) -> list[str]:
