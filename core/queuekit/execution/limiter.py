@@ -11,7 +11,7 @@ another: else all that missed theirs would start together.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -84,6 +84,8 @@ class Limiter:
         self._longest_delay = runtime.broker.limits.max_delay
         self._monotonic: Callable[[], float] = runtime.clock.monotonic
         self._chance = runtime.random.random
+        self._same: dict[str, tuple[LimitKey, ...]] = {}
+        """The rates of tasks without keys, by the names of the tasks."""
         declared = [limit for task in tasks.values() for limit in task.defaults.limits]
         self.limits = bool(declared)
         """Whether a task has limits."""
@@ -245,8 +247,8 @@ class Limiter:
     def _by_rates(
         self, runs: Sequence[Run], now: float, granted: set[int], waits: dict[int, tuple[str, float | None]]
     ) -> tuple[list[Run], list[Outcome]]:
-        wishes = {run.serial: wish for run in runs if (wish := _wish(run, now, granted)) is not None}
-        if not wishes:
+        wishes = {run.serial: wish for run in runs if (wish := self._wish(run, now, granted)) is not None}
+        if not wishes or self._have_turns(wishes.values(), now):
             return list(runs), []
         self._reserve(list(wishes.values()), now)
         late = {serial: outcome for serial, wish in wishes.items() if (outcome := self._late(wish, now)) is not None}
@@ -254,6 +256,37 @@ class Limiter:
             if not (wish := wishes[serial]).contended:
                 waits[serial] = max(wish.found.items(), key=lambda item: item[1])
         return [run for run in runs if run.serial not in late], list(late.values())
+
+    def _wish(self, run: Run, now: float, granted: set[int]) -> _Wish | None:
+        """Return what *run* needs; ``None`` if no limit applies.
+
+        A message whose worker died may not have begun, and nor may what was fetched with it, so it needs a start. It
+        has that when it comes back for the second time.
+        """
+        limits, envelope = run.task.defaults.limits, run.delivery.envelope
+        if not limits or (run.delivery.crashes and run.delivery.number > _AFTER_A_CRASH):
+            return None
+        turn = now if run.serial in granted else envelope.not_before if has_turn(envelope) else None
+        turn = None if turn is None or turn < now - _MISSED else turn
+        places = self._rates_of(run)
+        return _Wish(run, places, turn) if places else None
+
+    def _rates_of(self, run: Run) -> tuple[LimitKey, ...]:
+        """Return the rates that *run* counts for: the same for each message of a task whose limits have no keys."""
+        task, limits = run.task, run.task.defaults.limits
+        places = self._same.get(task.name)
+        if places is None:
+            keys, named = run.limit_keys, [(limit.named(task.name), limit) for limit in limits]
+            found = [(name, one) for name, one in named if isinstance(one, Rate) and name in keys]
+            places = tuple(LimitKey(name, keys[name], rate) for name, rate in found)
+            if all(limit.key is None for limit in limits):
+                self._same[task.name] = places
+        return places
+
+    def _have_turns(self, wishes: Collection[_Wish], now: float) -> bool:
+        """Return whether all messages come back for their turns, and no task has put these off meanwhile."""
+        places = {place for wish in wishes for place in wish.places}
+        return all(wish.turn is not None for wish in wishes) and not self._rates.are_slowed(places, now)
 
     def _reserve(self, wishes: Sequence[_Wish], now: float) -> None:
         """Reserve starts for those that have none, and for those whose turn a task has put off."""
@@ -314,23 +347,6 @@ def _slot_names(tasks: Mapping[str, Task[..., Any]]) -> frozenset[str]:
 
 def _is_rated(run: Run) -> bool:
     return any(isinstance(limit, Rate) for limit in run.task.defaults.limits)
-
-
-def _wish(run: Run, now: float, granted: set[int]) -> _Wish | None:
-    """Return what *run* needs; ``None`` if no limit applies.
-
-    A message whose worker died may not have begun, and nor may what was fetched with it, so it needs a start. It has
-    that when it comes back for the second time.
-    """
-    limits, envelope = run.task.defaults.limits, run.delivery.envelope
-    if not limits or (run.delivery.crashes and run.delivery.number > _AFTER_A_CRASH):
-        return None
-    keys = run.limit_keys
-    named = [(limit.named(run.task.name), limit) for limit in limits if isinstance(limit, Rate)]
-    places = tuple(LimitKey(name, keys[name], limit) for name, limit in named if name in keys)
-    turn = now if run.serial in granted else envelope.not_before if has_turn(envelope) else None
-    turn = None if turn is None or turn < now - _MISSED else turn
-    return _Wish(run, places, turn) if places else None
 
 
 def _needs(wish: _Wish, standing: Standing, now: float) -> bool:

@@ -67,6 +67,8 @@ class Dispatcher:
         self._may_send = may_send
         self._entries: dict[str, StoredSchedule] = {}
         """Schedules as they were read last, by the keys of their records."""
+        self._calls: dict[str, tuple[int, Part]] = {}
+        """The calls of these schedules, by name, each with the version of the record."""
 
     def tick(self, names: Sequence[str]) -> dict[str, tuple[StoredSchedule, Progress]]:
         """Send the due ticks of *names*, record them, and return each schedule with its progress.
@@ -106,8 +108,16 @@ class Dispatcher:
         if known is None or known.version != record.version:
             if len(self._entries) >= _MOST_KNOWN:
                 self._entries.clear()
+                self._calls.clear()
             known = self._entries[record.key] = read_entry(record, self._runtime.signing)
         return known
+
+    def _call(self, entry: StoredSchedule) -> Part:
+        """Return the call of a schedule, which is decoded anew only if that has changed."""
+        known = self._calls.get(entry.name)
+        if known is None or known[0] != entry.version:
+            known = self._calls[entry.name] = entry.version, entry.call(self._runtime.accepted)
+        return known[1]
 
     def _turn(self, entry: StoredSchedule, progress: Progress, now: float) -> _Turn:
         plan = Due()
@@ -139,7 +149,7 @@ class Dispatcher:
         if not plan.send:
             return
         try:
-            call = turn.entry.call(self._runtime.accepted)
+            call = self._call(turn.entry)
             turn.calls = [
                 (tick, ticking(turn.entry, call, id=tick_id(name, tick), moment=iso(tick)))
                 for tick in plan.send

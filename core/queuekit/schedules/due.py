@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from itertools import islice, takewhile
 from typing import Literal
 
@@ -60,6 +61,7 @@ def due(when: When, *, after: float, now: float, misfire: Misfire, grace: float)
     return Due(send=send, missed=when.count(after, latest) - len(send), first=first, upto=latest)
 
 
+@lru_cache(maxsize=1_000)
 def tick_id(name: str, tick: float) -> str:
     """Return the id of the call that schedule *name* sends at *tick*. Every scheduler gets the same; ids sort by time.
 

@@ -49,9 +49,8 @@ class MemoryBackend(Backend):
     def get(self, keys: Sequence[str]) -> dict[str, Record]:
         """Return the live records among *keys*."""
         with self._engine.lock:
-            now = self._engine.now()
-            found = ((key, self._engine.records.get(key, now)) for key in keys)
-            return {key: record for key, record in found if record is not None}
+            now, get = self._engine.now(), self._engine.records.get
+            return {key: record for key in keys if (record := get(key, now)) is not None}
 
     def wait(self, keys: Sequence[str], *, timeout: float) -> dict[str, Record]:
         """Wait for a final record among *keys*."""

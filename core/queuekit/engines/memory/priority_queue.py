@@ -35,21 +35,23 @@ class PriorityQueue(Generic[T]):
         """Insert *item*; an item of the same name is replaced."""
         self.items[name] = (sort_key, item)
         heapq.heappush(self._heap, (sort_key, name))
-        self._tidy()
+        if len(self._heap) > 2 * len(self.items) + _SPARE:
+            self._tidy()
 
     def discard(self, name: str) -> None:
         """Remove the item called *name*, if present."""
-        if self.items.pop(name, None) is not None:
+        if self.items.pop(name, None) is not None and len(self._heap) > 2 * len(self.items) + _SPARE:
             self._tidy()
 
     def first(self) -> T | None:
         """Return the first item without removing it."""
-        while self._heap:
-            sort_key, name = self._heap[0]
-            found = self.items.get(name)
+        heap, items = self._heap, self.items
+        while heap:
+            sort_key, name = heap[0]
+            found = items.get(name)
             if found is not None and found[0] == sort_key:
                 return found[1]
-            heapq.heappop(self._heap)
+            heapq.heappop(heap)
         return None
 
     def __len__(self) -> int:
@@ -60,6 +62,5 @@ class PriorityQueue(Generic[T]):
         return (item for _, item in self.items.values())
 
     def _tidy(self) -> None:
-        if len(self._heap) > 2 * len(self.items) + _SPARE:
-            self._heap = [(sort_key, name) for name, (sort_key, _) in self.items.items()]
-            heapq.heapify(self._heap)
+        self._heap = [(sort_key, name) for name, (sort_key, _) in self.items.items()]
+        heapq.heapify(self._heap)

@@ -68,7 +68,8 @@ class Entry:
     @property
     def level(self) -> int:
         """Priority, limited to the valid range."""
-        return min(max(self.envelope.priority, 0), 9)
+        priority = self.envelope.priority
+        return priority if 0 <= priority <= 9 else min(max(priority, 0), 9)  # noqa: PLR2004 - the valid range
 
     def sort_key(self) -> SortKey:
         """Return its position among the messages in its place."""
@@ -122,11 +123,15 @@ class Queue:
 
     def put(self, entry: Entry, place: Place) -> None:
         """Move *entry*, which may be new, to *place*."""
-        was, entry.place = self._taken_out(entry, claimed=place is Place.LEASED), place
-        if place is Place.READY and was is not Place.LEASED and entry.envelope.lane is not None:
-            entry.tag = self._lanes[entry.level].enter(entry.envelope.lane)
-        self.entries[entry.id] = entry
-        self._holding(entry).add(entry.id, entry.sort_key(), entry)
+        envelope, id = entry.envelope, entry.envelope.id
+        if id in self.entries:
+            was = self._taken_out(entry, claimed=place is Place.LEASED)
+        else:
+            was, self.entries[id] = entry.place, entry
+        entry.place = place
+        if place is Place.READY and was is not Place.LEASED and envelope.lane is not None:
+            entry.tag = self._lanes[entry.level].enter(envelope.lane)
+        self._holding(entry).add(id, entry.sort_key(), entry)
 
     def drop(self, entry: Entry, *, remember_until: float) -> None:
         """Delete *entry*, and remember its id."""
@@ -136,8 +141,8 @@ class Queue:
         self._gone[entry.id] = (step_of(entry.envelope), remember_until)
 
     def _taken_out(self, entry: Entry, *, claimed: bool) -> Place:
-        """Take *entry*, which may be new, out of its place, and return that place."""
-        self._holding(entry).discard(entry.id)
+        """Take *entry* out of its place, and return that place."""
+        self._holding(entry).discard(entry.envelope.id)
         if entry.tag and entry.envelope.lane is not None:
             self._lanes[entry.level].leave(entry.envelope.lane, entry.tag, claimed=claimed)
             entry.tag = 0
