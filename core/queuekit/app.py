@@ -490,6 +490,11 @@ class Queuekit(Periodic):
 
     # -- sending
 
+    @property
+    def sending(self) -> Sending:
+        """What prepares calls and sends them, made at first use; a plugin may store a record in the step that sends."""
+        return self._sending or self._make_sending()
+
     def _make_sending(self) -> Sending:
         begun = time.monotonic()
         if self.config.eager:
@@ -527,7 +532,7 @@ class Queuekit(Periodic):
         from queuekit.execution.workflow_start import start
         from queuekit.workflows.results import handle
 
-        graph = start(self.runtime, self._sending or self._make_sending(), workflow)
+        graph = start(self.runtime, self.sending, workflow)
         source, stored = self._results or self._make_results(), self.runtime.backend is not None
         return handle(graph.kind, graph.id, graph.top, source, flat=graph.flat, stored=stored)
 
@@ -540,7 +545,7 @@ class Queuekit(Periodic):
             UniqueConflictError: Other messages hold the unique keys of some calls with ``on_conflict="raise"``; names
                 them. The others are sent.
         """
-        sent = (self._sending or self._make_sending()).send(_signatures(signatures))
+        sent = self.sending.send(_signatures(signatures))
         source = self._results or self._make_results()
         handles = [_handle(one, source) for one in sent if not one.rejected]
         if len(handles) < len(sent):

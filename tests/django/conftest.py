@@ -1,6 +1,8 @@
 """Settings for the tests of queuekit-django, which need Django 6, and so Python 3.12 or later."""
 
+import atexit
 import importlib.util
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +22,18 @@ def _has_django() -> bool:
     return spec is not None and spec.origin is not None
 
 
+def _database(folder: Path) -> dict[str, Any]:
+    """Return the settings of the database: SQLite, or a PostgreSQL of this process, as test_postgres.py asks for."""
+    if not os.environ.get("QUEUEKIT_TEST_DJANGO_POSTGRES"):
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(folder / "shop.db")}
+    from support.postgres import Postgres
+
+    server = Postgres(folder, fsync="off").start()
+    atexit.register(server.stop)
+    place = {"HOST": "127.0.0.1", "PORT": server.port, "USER": "tests", "NAME": "postgres"}
+    return {"ENGINE": "django.db.backends.postgresql", **place}
+
+
 if _has_django():
     import django
     from django.conf import settings
@@ -27,7 +41,7 @@ if _has_django():
     sys.path.insert(0, str(HERE))
     FOLDER = tempfile.TemporaryDirectory(prefix="queuekit-django-")  # a database in memory never closes its connections
     settings.configure(
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{FOLDER.name}/shop.db"}},
+        DATABASES={"default": _database(Path(FOLDER.name))},
         INSTALLED_APPS=[
             *(f"django.contrib.{name}" for name in ("admin", "auth", "contenttypes", "sessions", "messages")),
             "queuekit_django",

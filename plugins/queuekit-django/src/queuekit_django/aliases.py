@@ -71,8 +71,7 @@ class AliasApp:
 
     def send(self, call: Signature[Any], record: Record | None) -> Sent:
         """Put *call* on its queue, and *record* beside it: in the same step if the engines can."""
-        # A test may have put the app on another engine, with a sender of its own.
-        sending = vars(self.app)["_sending"] or self.app._make_sending()  # noqa: SLF001 - released with core
+        sending = self.app.sending
         (sent,) = sending.send_ready([sending.prepare(call)], ahead=() if record is None else (record,))
         return sent
 
@@ -161,18 +160,14 @@ def _body(task: Task) -> Callable[..., Any]:
     function = task.func
     if not task.takes_context:
         return function
-    if inspect.iscoroutinefunction(function):
 
-        @functools.wraps(function)
-        async def body(context: Context, *args: Any, **kwargs: Any) -> Any:
-            return await function(arguments_of(context), *args, **kwargs)
+    async def run_async(context: Context, *args: Any, **kwargs: Any) -> Any:
+        return await function(arguments_of(context), *args, **kwargs)
 
-    else:
+    def run(context: Context, *args: Any, **kwargs: Any) -> Any:
+        return function(arguments_of(context), *args, **kwargs)
 
-        @functools.wraps(function)
-        def body(context: Context, *args: Any, **kwargs: Any) -> Any:
-            return function(arguments_of(context), *args, **kwargs)
-
+    body: Callable[..., Any] = functools.wraps(function)(run_async if inspect.iscoroutinefunction(function) else run)
     first, *others = inspect.signature(function).parameters.values()
     vars(body)["__signature__"] = inspect.Signature([first.replace(annotation=Context), *others])
     return body
