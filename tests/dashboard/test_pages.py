@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,35 @@ def test_overview_names_a_queue_that_nobody_serves(app: Queuekit) -> None:
 
     page = browser_on(app).get("/")
 
-    assert "No worker serves default; messages waiting there: 1." in page.words
+    assert "No worker serves default ; messages waiting there: 1." in page.words
+
+
+def test_overview_names_many_queues_that_nobody_serves_in_one_line(app: Queuekit) -> None:
+    """That line leads to these queues alone, so that on a phone the others are not below all of them."""
+    for number in range(30):
+        sent(app, "add", 1, 2, queue=f"far{number:02}", delay=number)
+    browser = browser_on(app)
+
+    page, alone = browser.get("/"), browser.get("/?unserved=yes")
+
+    assert page.words.count("No worker serves") == 1
+    assert "No worker serves 30 queues ; messages waiting there: 30." in page.words
+    assert 'href="/?unserved=yes"' in page.text
+    assert alone.text.count('href="/queue?name=far') == 30
+    assert 'href="/queue?name=default"' not in alone.text
+
+
+def test_unknown_message_is_searched_once(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search asks for the id in all queues, so the page of an unknown message makes one."""
+    searched: list[str] = []
+    broker: Any = type(app.runtime.broker)
+    search = broker.search
+    monkeypatch.setattr(broker, "search", lambda self, queues, id: searched.append(id) or search(self, queues, id))
+
+    page = browser_on(app).get("/message?id=nobody")
+
+    assert page.status == 404
+    assert searched == ["nobody"]
 
 
 def test_overview_is_a_page_at_a_time() -> None:

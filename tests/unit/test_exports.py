@@ -20,7 +20,7 @@ OBJECTS: dict[str, tuple[object, str]] = {
         (
             "acall acancel ainfo as_completed asend asend_many cancel clock close config configure declared events"
             " forget gate gates info infos lifespan limit limits lock open override"
-            " periodic plugins register_type resource resources result runtime schedules send send_many"
+            " periodic plugins register_type resource resources result runtime schedules send send_many sending"
             " task tasks worker"
         ),
     ),

@@ -97,7 +97,6 @@ def has_turn(envelope: Envelope) -> bool:
 
 def with_turn(envelope: Envelope, turn: float, delay: float) -> Envelope:
     """Return *envelope* with *turn* as its own time, in UTC epoch seconds; *delay* as for any envelope."""
-    hop = envelope.hop % RESERVED + RESERVED + 1
     return _envelope(  # ``attrs.evolve`` takes five times as long
         id=envelope.id,
         queue=envelope.queue,
@@ -108,7 +107,7 @@ def with_turn(envelope: Envelope, turn: float, delay: float) -> Envelope:
         expires=envelope.expires,
         attempt=envelope.attempt,
         generation=envelope.generation,
-        hop=hop,
+        hop=envelope.hop % RESERVED + RESERVED + 1,
         unique=envelope.unique,
         lane=envelope.lane,
     )

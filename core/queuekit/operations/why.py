@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import attrs
 
@@ -125,16 +126,21 @@ class Facts:
         return [worker for worker in self.workers or () if worker.live and self.queue in worker.queues]
 
 
-def collect(admin: Admin, id: str, *, counts_of: CountsOf | None = None) -> Facts:
-    """Return the facts about message *id*; *counts_of* returns the counts of its queue, if the caller has them.
+def collect(admin: Admin, id: str, *, view: MessageView | None = None, counts_of: CountsOf | None = None) -> Facts:
+    """Return the facts about message *id*.
+
+    Args:
+        admin: Reads them.
+        id: Id of the message.
+        view: What is known of it, if the caller has read that.
+        counts_of: Returns the counts of its queue, if the caller has them.
 
     Raises:
         InvalidNameError: It is not a valid id.
     """
-    try:
-        view = admin.show(id)
-    except UnknownIdError:
-        view = None
+    if view is None:
+        with suppress(UnknownIdError):
+            view = admin.show(id)
     settings = admin.config
     facts = Facts(
         id=id,

@@ -47,8 +47,13 @@ class Sample:
         """Messages per second that all workers finish."""
         return sum(worker.rate or 0.0 for worker in self.live)
 
+    @property
+    def unserved(self) -> list[QueueView]:
+        """The queues in which messages wait that no worker serves."""
+        return [view for view in self.queues if view.workers == 0 and view.counts.ready + view.counts.delayed]
+
     def faults(self) -> Iterator[str]:
-        """Yield what an operator should look at, a sentence each."""
+        """Yield what an operator should look at among the workers, a sentence each."""
         for worker in self.workers or ():
             if not worker.live:
                 yield f"Worker {worker.name} has been silent for {worker.quiet:.0f} s."
@@ -56,10 +61,6 @@ class Sample:
                 yield f"Worker {worker.name} is held back by its gate: {worker.gate.splitlines()[0][:200]}."
             if worker.unknown:
                 yield f"Worker {worker.name} received tasks that its code does not have: {', '.join(worker.unknown)}."
-        for view in self.queues:
-            waiting = view.counts.ready + view.counts.delayed
-            if view.workers == 0 and waiting:
-                yield f"No worker serves {view.name}; messages waiting there: {waiting:,}."
 
 
 class Figures:

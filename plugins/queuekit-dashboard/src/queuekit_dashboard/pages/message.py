@@ -69,8 +69,8 @@ def stack_of(call: PageRequest) -> HtmlPage:
 
 
 def _page(call: PageRequest, id: str, *, report: StackReport | None = None, note: str = "") -> HtmlPage:
-    facts = collect(call.admin, id, counts_of=call.counts_of)
-    view = facts.view or call.admin.show(id)  # which raises what nobody knows
+    view = call.admin.show(id)
+    facts = collect(call.admin, id, view=view, counts_of=call.counts_of)
     document = as_document(view, call.app.runtime.accepted)
     place = view.queued.stored.place if view.queued is not None else None
     ended = view.info.state in FINAL

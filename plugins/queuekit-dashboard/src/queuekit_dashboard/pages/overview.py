@@ -14,15 +14,21 @@ __all__ = ["show"]
 
 _SHOWN = 50
 """Queues on a page."""
-_FAULTS = 20
+_FAULTS = 5
+"""Faults of workers on the page, which fill the screen of a phone; the page of the workers has all."""
 
 
 def show(call: PageRequest) -> HtmlPage:
-    """Return the overview; ``find`` selects queues by a part of their name, ``after`` continues behind a queue."""
+    """Return the overview.
+
+    ``find`` selects queues by a part of their name, ``unserved`` those where messages wait that no worker serves;
+    ``after`` continues behind a queue.
+    """
     figures = call.site.figures
     sample = figures.look()
-    find, after = call.query.get("find", ""), call.query.get("after", "")
-    found = [view for view in sample.queues if find.casefold() in view.name.casefold()]
+    find, after, unserved = (call.query.get(name, "") for name in ("find", "after", "unserved"))
+    queues = sample.unserved if unserved else sample.queues
+    found = [view for view in queues if find.casefold() in view.name.casefold()]
     rest = [view for view in found if view.name > after] if after else found
     shown = rest[:_SHOWN]
     faults = list(islice(sample.faults(), _FAULTS + 1))
@@ -33,6 +39,7 @@ def show(call: PageRequest) -> HtmlPage:
             "rows": [_row(view, sample, figures) for view in shown],
             "count": len(found),
             "find": find,
+            "unserved": unserved,
             "next": shown[-1].name if len(rest) > len(shown) else "",
             "total": _totals(sample.queues),
             "faults": faults[:_FAULTS],
