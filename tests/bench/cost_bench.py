@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import redis  # noqa: E402 - after the path
-from redis_bench import BODY, RECORD, SAME_WRITES, WAITING, _with_record  # noqa: E402 - ...
+from redis_bench import BODY, PEERS, RECORD, SAME_WRITES, WAITING, _with_record  # noqa: E402 - ...
 from run import _process  # noqa: E402 - ...
 
 from support.redis_servers import RedisServer, need  # noqa: E402 - ...
@@ -216,13 +216,15 @@ def _drains(folder: Path) -> Iterator[dict[str, Callable[[], float]]]:
         ways: dict[str, Callable[[], float]] = {}
         for stored, off in ((False, ""), (True, " on")):
             ways[f"raw{off}"] = partial(_raw_drain, client, server.pid, stored=stored)
-            for peer in ("huey", "dramatiq"):
+            for peer in DRAINED:
                 ways[f"{peer}{off}"] = partial(_peer_drain, peer, client, server, stored=stored)
             for kind, options in _KINDS.items():
                 ways[f"{kind}{off}"] = partial(_drain, _redis_left(client), [server.pid], kind, stored, *options)
         yield ways
 
 
+DRAINED = ("huey", "dramatiq", "taskiq", "saq", "celery")
+"""The peers whose workers drain a backlog."""
 _KINDS: dict[str, list[str]] = {"pure": [], "fast": [], "async": ["-c", "100"]}
 
 
@@ -309,7 +311,7 @@ def _peer_drain(name: str, client: Any, server: RedisServer, *, stored: bool) ->
     client.flushall()
     environ = {**os.environ, "BENCH_PEER": name, "BENCH_REDIS_PORT": str(server.port), "PYTHONPATH": str(HERE)}
     environ |= {"BENCH_RESULTS": "1"} if stored else {}
-    count = 4_000
+    count = 4_000 // PEERS[name]
     loop = f"for number in range({count}): redispeers.send(number)"
     script = f"import json, redispeers\n{loop}\nprint(json.dumps(redispeers.command))"
     sent = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
@@ -423,7 +425,7 @@ ROWS: dict[str, list[tuple[str, str, str, bool]]] = {
     "drains": [
         (f"{kind}{on}, rate / {other}", f"{kind}{on}", f"{other}{on}", True)
         for on in ("", " on")
-        for kind, other in itertools.product(("pure", "fast"), ("huey", "dramatiq", "raw"))
+        for kind, other in itertools.product(("pure", "fast"), (*DRAINED, "raw"))
     ]
     + [(f"async{on}, rate / threads", f"async{on}", f"fast{on}", True) for on in ("", " on")],
     "sqlite": [

@@ -35,7 +35,7 @@ Rates = dict[str, list[float]]
 BODY = (
     b'{"v":1,"id":"0190d5a4-7b3e-7c00-8000-0123456789ab","task":"benchapp.noop","ct":"json"}\n{"args":[1],"kwargs":{}}'
 )
-PEERS = {"huey": 1, "dramatiq": 1, "taskiq": 2, "celery": 10, "rq": 20}
+PEERS = {"huey": 1, "dramatiq": 1, "taskiq": 2, "saq": 2, "celery": 10, "rq": 20}
 """Each with the part of the tasks that it gets: a rate needs no minute."""
 WAITING = {
     "huey": ("llen", "huey.redis.bench"),
@@ -43,6 +43,7 @@ WAITING = {
     "taskiq": ("llen", "bench"),
     "celery": ("llen", "bench"),
     "rq": ("llen", "rq:queue:bench"),
+    "saq": ("zcard", "saq:bench:incomplete"),
 }
 """What tells how many of a peer's tasks are left."""
 SAME_WRITES = """

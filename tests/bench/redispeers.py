@@ -98,6 +98,23 @@ def _taskiq() -> None:
     command = [sys.executable, "-m", "taskiq", "worker", "redispeers:taskiq", "--workers", "1", "--log-level", "ERROR"]
 
 
+def _saq() -> None:
+    import asyncio
+
+    from saq import Queue
+
+    global saq, send, command  # noqa: PLW0603 - ...
+    queue, ttl = Queue.from_url(URL, name="bench"), 600 if RESULTS else -1
+    saq = {"queue": queue, "functions": [anothing], "concurrency": 100}
+    loop = asyncio.new_event_loop()
+    send = lambda number: loop.run_until_complete(queue.enqueue("anothing", number=number, ttl=ttl))  # noqa: E731 - ...
+    command = [sys.executable, "-m", "saq", "redispeers.saq"]
+
+
+async def anothing(_context: object, *, number: int) -> None:
+    """Do nothing, for one that takes coroutines."""
+
+
 def nothing(number: int) -> None:
     """Do nothing, for those that take plain functions."""
 
@@ -105,5 +122,6 @@ def nothing(number: int) -> None:
 huey: Any = None
 celery: Any = None
 taskiq: Any = None
+saq: Any = None
 if PEER:
-    {"huey": _huey, "dramatiq": _dramatiq, "rq": _rq, "celery": _celery, "taskiq": _taskiq}[PEER]()
+    {"huey": _huey, "dramatiq": _dramatiq, "rq": _rq, "celery": _celery, "taskiq": _taskiq, "saq": _saq}[PEER]()
