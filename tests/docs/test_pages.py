@@ -20,7 +20,7 @@ NEEDED = {
     "sentry.md": ["sentry_sdk"],
     "trace.md": ["queuekit_otel", "opentelemetry.sdk"],
 }
-"""Libraries of others that pages show, in tests/requirements.txt."""
+"""Libraries of others that pages show, in tests/libraries.txt."""
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)(?P<target>[^)#\s]+)")
 
 

@@ -25,6 +25,12 @@ def url() -> EngineURL:
     return EngineURL.parse(shared_url(unique_name("profiled")))
 
 
+def fill(broker: MongoBroker, envelopes: list[Envelope]) -> None:
+    """Send *envelopes* in batches that even a busy server stores in time."""
+    for start in range(0, len(envelopes), 200):
+        broker.send(envelopes[start : start + 200])
+
+
 @pytest.fixture
 def broker(url: EngineURL) -> Iterator[MongoBroker]:
     """Return a broker whose database writes down every operation."""
@@ -56,8 +62,8 @@ def test_every_verb_goes_by_an_index(broker: MongoBroker, backend: MongoBackend,
     """Each operation of each verb is planned over an index or an ``_id``, with thousands of messages lying about."""
     queue = unique_name("q")
     half = WAITING // 2
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", priority=one % 10, lane=lane) for one in range(half)])
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, lane=lane) for _ in range(half)])
+    fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", priority=one % 10, lane=lane) for one in range(half)])
+    fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, lane=lane) for _ in range(half)])
     broker._engine.database().command("profile", 2)
 
     use_every_verb(broker, backend, queue, lane)
@@ -70,8 +76,8 @@ def test_every_verb_goes_by_an_index(broker: MongoBroker, backend: MongoBackend,
 def test_a_claim_reads_no_more_than_it_takes(broker: MongoBroker) -> None:
     """Finding the head of a queue reads the keys of what is claimed, and skips thousands that are delayed."""
     queue = unique_name("q")
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, priority=9) for _ in range(WAITING)])
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", priority=number % 10) for number in range(100)])
+    fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, priority=9) for _ in range(WAITING)])
+    fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", priority=number % 10) for number in range(100)])
     broker._engine.database().command("profile", 2)
 
     claimed = broker.receive([queue], limit=50, wait=0, lease=LEASE)
@@ -84,8 +90,8 @@ def test_a_claim_reads_no_more_than_it_takes(broker: MongoBroker) -> None:
 def test_a_claim_of_the_first_reads_few_keys(broker: MongoBroker) -> None:
     """A worker that was called reads neither what is delayed nor what comes behind the first."""
     queue = unique_name("q")
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, priority=9) for _ in range(WAITING)])
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", priority=number % 10) for number in range(100)])
+    fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, priority=9) for _ in range(WAITING)])
+    fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", priority=number % 10) for number in range(100)])
     broker._engine.database().command("profile", 2)
 
     (taken,) = broker._claimer.claim_first(queue, lease=LEASE)
@@ -99,8 +105,8 @@ def test_a_claim_of_the_first_reads_few_keys(broker: MongoBroker) -> None:
 def test_entering_a_lane_reads_few_keys(broker: MongoBroker) -> None:
     """A send finds the time of all lanes at the head, however many messages wait and are delayed."""
     queue = unique_name("q")
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, lane=Lane("a")) for _ in range(WAITING)])
-    broker.send([Envelope(id=new_id(), queue=queue, body=b"", lane=Lane(f"{one}")) for one in range(WAITING)])
+    fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", delay=9_999.0, lane=Lane("a")) for _ in range(WAITING)])
+    fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", lane=Lane(f"{one}")) for one in range(WAITING)])
     broker._engine.database().command("profile", 2)
 
     broker.send([Envelope(id=new_id(), queue=queue, body=b"", lane=Lane("a"))])
