@@ -31,6 +31,8 @@ _FEW = 4
 """Batch size up to which the worker has little to do, so that it matters how soon the messages start."""
 _SHORT, _LONG = 0.05, 1.0
 """Least and most seconds between two looks of a burst at empty queues while messages are in flight."""
+_ON_ITS_WAY = 0.2
+"""Seconds for which a burst waits for what is pushed, so that it does not go back as soon as it comes."""
 _MOMENT = 1e-6
 """Seconds to sleep so that run threads get the interpreter now, not when this thread waits for the broker."""
 
@@ -244,10 +246,10 @@ class Fetcher:
 
     def _take(self, queues: list[str], *, limit: int, wait: float) -> list[Delivery]:
         if self._push is not None:
-            found = self._push.next(queues, limit=limit, wait=wait)
+            found = self._push.next(queues, limit=limit, wait=max(wait, _ON_ITS_WAY) if limit > 0 else wait)
             if found or not self._burst or limit <= 0:
                 return found
-            # What is pushed may still be on its way, so it goes back: only the queue itself says that it is empty.
+            # What is still on its way goes back: only the queue itself says that it is empty.
             self._push.close()
         return self._runtime.broker.receive(queues, limit=limit, wait=wait, lease=self._lease)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from queuekit import Queuekit
 from queuekit.broker import Delivery, Place, Subscription
+from queuekit.envelope import Envelope
 from queuekit.errors import UnavailableError
 from queuekit.hookspecs import BrokerSpec, hookimpl
 from queuekit.wire.pauses import Pause, pauses_record
@@ -96,6 +98,44 @@ def test_a_burst_asks_the_queue_before_it_ends(app: Queuekit, monkeypatch: pytes
     assert counts(app) == {}
 
 
+class OnItsWay(Subscription):
+    """Has something only for those who wait."""
+
+    def __init__(self, inner: Subscription) -> None:
+        self.inner, self.found, self.gave_back = inner, 0, False
+
+    def next(self, *, limit: int, wait: float, queues: Sequence[str] = ()) -> list[Delivery]:
+        """Return what has arrived."""
+        found = self.inner.next(limit=limit, wait=wait, queues=queues) if wait or self.found else []
+        self.found += len(found)
+        return found
+
+    def close(self) -> None:
+        """Note whether anything goes back that nobody waited for."""
+        self.gave_back = self.gave_back or not self.found
+        self.inner.close()
+
+
+def test_a_burst_waits_for_what_is_on_its_way(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1,500 messages a burst gave back a thousand, as soon as they came: it had looked once, without a wait."""
+    made: list[OnItsWay] = []
+    subscribe = Pushing.subscribe
+
+    def late(*args: Any, **kwargs: Any) -> OnItsWay:
+        made.append(OnItsWay(subscribe(*args, **kwargs)))
+        return made[-1]
+
+    monkeypatch.setattr(Pushing, "subscribe", late)
+    done: list[int] = []
+    app.task(name="note")(done.append)
+    app.tasks["note"].send(1)
+
+    burst(app)
+
+    assert done == [1]
+    assert not made[0].gave_back
+
+
 def test_nothing_of_a_paused_queue_is_pushed(app: Queuekit) -> None:
     """The subscription ends, and another begins with the end of the pause; what was pushed goes back, uncounted."""
     done: list[int] = []
@@ -116,15 +156,15 @@ def test_nothing_of_a_paused_queue_is_pushed(app: Queuekit) -> None:
 class Scripted(Subscription):
     """Answers what it is told to."""
 
-    def __init__(self, prefetch: int, answers: list[Exception | None]) -> None:
+    def __init__(self, prefetch: int, answers: list[Exception | list[Delivery] | None]) -> None:
         self.prefetch, self.answers, self.closed = prefetch, answers, 0
 
     def next(self, *, limit: int, wait: float, queues: Sequence[str] = ()) -> list[Delivery]:
-        """Return nothing, or raise."""
+        """Return deliveries or nothing, or raise."""
         answer = self.answers.pop(0) if self.answers else None
-        if answer is not None:
+        if isinstance(answer, Exception):
             raise answer
-        return []
+        return answer or []
 
     def close(self) -> None:
         """Count."""
@@ -134,7 +174,7 @@ class Scripted(Subscription):
 class Subscriptions(Pushing):
     """Makes subscriptions that a test looks at."""
 
-    def __init__(self, *answers: Exception | None) -> None:
+    def __init__(self, *answers: Exception | list[Delivery] | None) -> None:
         self.answers = list(answers)
         self.all: list[Scripted] = []
 
@@ -156,6 +196,21 @@ def test_is_as_large_as_the_worker_can_use() -> None:
 
     assert [made.prefetch for made in broker.all] == [4, 9, 2]
     assert [made.closed for made in broker.all] == [1, 1, 1]
+
+
+def test_grows_only_when_nothing_would_go_back() -> None:
+    """As long as a call gets all that it asks for, more has been pushed, which would go back and come again."""
+    one = Delivery(envelope=Envelope(id="m", queue="q", body=b""), token="t", number=1)  # noqa: S106
+    broker, capacities = Subscriptions([one], [one], None), [4, 40, 40, 40]
+    source = PushSource(broker, lease=30.0, capacity=lambda: capacities[0])
+    prefetches = []
+
+    while capacities:
+        source.next(["q"], limit=1, wait=0)
+        prefetches.append(broker.all[-1].prefetch)
+        capacities.pop(0)
+
+    assert prefetches == [4, 4, 4, 40]
 
 
 def test_subscribes_again_after_an_error() -> None:

@@ -58,8 +58,11 @@ class RestartConformance(BrokerKit):
 
         self.restart()
 
-        found = self.insist(lambda: self.take_one(broker, queue))
-        assert (found.id, found.envelope.attempt, found.envelope.body) == (again.id, 1, b"again")
+        # Where a lease ends with its connection, so does that of the third message.
+        count = 1 if broker.capabilities.portable_leases else 2
+        taken = self.insist(lambda: self.take(broker, queue, count))
+        found = {each.id: (each.envelope.attempt, each.envelope.body) for each in taken if each.id != kept.id}
+        assert found == {again.id: (1, b"again")}
 
     @needs("portable_leases")
     def test_keeps_leases_over_a_restart(self, broker: Broker, queue: str) -> None:
