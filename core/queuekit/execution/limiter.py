@@ -25,7 +25,7 @@ from queuekit.errors import QueuekitError, UnavailableError
 from queuekit.execution.announce import announce_limited
 from queuekit.execution.outcome import Outcome, Run
 from queuekit.limiting.rates import LimitKey, Rates, Standing, has_turn, with_turn
-from queuekit.limiting.slot_store import Slots, Wish
+from queuekit.limiting.slot_store import Adopter, Slots, Wish
 from queuekit.limiting.slots import SLOTS, Claim, SlotKey, SlotState, claim_of, place_in
 from queuekit.limits import Concurrency, Rate
 from queuekit.logs.errors import log_error
@@ -165,20 +165,23 @@ class Limiter:
                 waits[run.serial] = wish.waits.name, None
         return without, contended
 
-    def settled(self, outcomes: Sequence[Outcome]) -> None:
-        """Free the slots of deliveries whose outcomes are written."""
+    def settled(self, outcomes: Sequence[Outcome], adopter: Adopter | None = None) -> None:
+        """Free the slots of deliveries whose outcomes are written. Runs that share a slot free it with the last one."""
         ends = list(self._owed)
         for outcome in outcomes:
-            claim = claim_of(outcome.delivery)
-            ends += [(place, outcome.delivery.id, claim) for place in self._places_of(outcome)]
+            id, claim, run = outcome.delivery.id, claim_of(outcome.delivery), outcome.run
+            if run is not None and run.turns is not None:
+                ends += run.turns.settled(id, claim)
+            else:
+                ends += [(place, id, claim) for place in self._places_of(outcome)]
         if ends:
-            self._free(ends)
+            self._free(ends, adopter)
 
-    def _free(self, ends: list[tuple[SlotKey, str, Claim]]) -> None:
+    def _free(self, ends: list[tuple[SlotKey, str, Claim]], adopter: Adopter | None = None) -> None:
         """Free slots, now or later: without that, each is free when its time is over."""
         self._owed = []
         try:
-            self._slots.release(ends, self._now())
+            self._slots.release(ends, self._now(), adopter=adopter)
         except UnavailableError:
             self._owed = ends
         except Exception as error:  # noqa: BLE001 - of an engine: the settler must go on

@@ -25,6 +25,7 @@ from queuekit.wire.records import Cancellation
 if TYPE_CHECKING:
     import asyncio
 
+    from queuekit.execution.slot_turns import SlotTurns
     from queuekit.execution.task_scope import TaskScope
     from queuekit.limiting.slots import SlotKey
 
@@ -81,6 +82,8 @@ class Run:
     """The values of its resources by parameter."""
     slots: tuple[SlotKey, ...] = ()
     """Where it holds slots of concurrency limits."""
+    turns: SlotTurns[Run] | None = None
+    """The runs that share its slot, if there are any."""
     _inside: list[None] = attrs.field(factory=[None].copy)
     _left: bool = False
     _open: list[None] = attrs.field(factory=[None].copy)

@@ -139,7 +139,7 @@ class _Hold:
         state, id = self._slots.read([self._place], now)[self._place], self._waiter.id
         if id in state.holders:  # perhaps not for long any more, so its time is to start anew
             return False
-        if state.waiting and len(state.holders) < state.most:  # nobody else may be there to look
+        if state.waiting and state.in_use < state.most:  # nobody else may be there to look
             self._slots.move([self._place], now)
             return True
         return bool(state.parts) or any(one.id == id for one in (*state.front, *state.back))

@@ -7,6 +7,8 @@ to the first of those who wait, and ends that lease, so that the message is deli
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
+from typing import Protocol
 
 import attrs
 
@@ -28,7 +30,7 @@ from queuekit.limiting.slots import (
 )
 from queuekit.values import define
 
-__all__ = ["Slots", "Wish"]
+__all__ = ["TOGETHER", "Adopter", "Slots", "Wish"]
 
 WAITS = 3_600.0
 """Seconds of the lease of a message that waits; the upkeep extends it in time."""
@@ -39,6 +41,11 @@ _MOST_KNOWN = 1_000
 """Most keys whose records are remembered."""
 
 States = Mapping[SlotKey, SlotState]
+TOGETHER = 16
+"""Most messages that one worker runs one after the other in one slot. More would save little; and they wait for each
+other where another slot is freed meanwhile."""
+_FEW = 2
+"""Least messages in a line that is worth the round trips of taking over."""
 
 
 @define(eq=False)
@@ -69,6 +76,24 @@ class Wish:
     def is_written(self, failed: set[SlotKey]) -> bool:
         """Return whether it waits, or has its slots, though the records of *failed* were not written."""
         return (self.waits is not None and self.waits not in failed) or not failed.intersection(self.places)
+
+
+class Adopter(Protocol):
+    """Takes messages over that wait, so that this process runs them one after the other in a slot that it has freed."""
+
+    def adopt(self, place: SlotKey, waiters: Sequence[Waiter], now: float) -> tuple[list[Waiter], list[Waiter]]:
+        """Take over the leases of the first of *waiters*: make them short, also when asked about the same ones again.
+
+        Who has not got its long lease yet stays, since that may still be about to be made long.
+
+        Returns:
+            Those that this process runs if they get the slot, from the first on, and those whose leases are lost.
+        """
+        ...
+
+    def adopted(self, place: SlotKey, waiters: Sequence[Waiter]) -> None:
+        """Run *waiters*, if there are any, who have a slot together by now."""
+        ...
 
 
 class Slots:
@@ -115,23 +140,34 @@ class Slots:
         if waiting:  # one that is lost by now was delivered again
             self._extend(waiting)
 
-    def release(self, ends: Iterable[tuple[SlotKey, str, Claim]], now: float) -> None:
-        """Free the slots of deliveries, and give them to those who wait.
+    def release(
+        self, ends: Iterable[tuple[SlotKey, str, Claim]], now: float, *, adopter: Adopter | None = None
+    ) -> None:
+        """Free the slots of deliveries, and give them to those who wait: first to those that *adopter* takes over.
 
         That takes one round trip if nobody else has written the records since, and one more if somebody waits.
         """
         gone: dict[SlotKey, list[tuple[str, Claim]]] = {}
         for place, id, claim in ends:
             gone.setdefault(place, []).append((id, claim))
+        tried: dict[SlotKey, list[Waiter]] = {}
 
         def decide(states: States) -> None:
             for place, state in states.items():
                 for id, claim in gone.get(place, ()):
                     state.leave(id, claim)
+                tried[place] = self._adopted(state, now, adopter)
+
+        def written(failed: set[SlotKey]) -> list[SlotKey]:
+            if adopter is not None:
+                for place in tried.keys() - failed:
+                    adopter.adopted(place, tried.pop(place))
+            return []
 
         known = self._recall(gone, now)
         failed, stale, _ = self._step(known, now, decide, known=True)
-        self._change((gone.keys() - known.keys()) | failed | stale.keys(), now, decide, stale=stale)
+        written(failed)
+        self._change((gone.keys() - known.keys()) | failed | stale.keys(), now, decide, written, stale=stale)
 
     def move(self, places: Iterable[SlotKey], now: float, *, more: int = 0) -> int:
         """Give free slots, or *more* than there are, to those who wait; return how many got one."""
@@ -144,16 +180,21 @@ class Slots:
             for state in states.values():
                 self._release(self.waiters(state))
                 state.loaded += [key for key, _ in state.parts]  # deleted once the record is written
-                state.front, state.parts, state.back, state.holders = [], [], [], {}
+                state.front, state.parts, state.back, state.holders, state.sharing = [], [], [], {}, 0
 
         self._change([place], now, decide)
 
     def extend(self, place: SlotKey, now: float) -> None:
         """Extend the leases of all who wait at *place*."""
+        extended = set[Lease]()
 
         def decide(states: States) -> None:
             for state in states.values():
-                self._extend([one.lease for one in self.waiters(state, keep=True) if one.queue])
+                waiting = {one.lease for one in self.waiters(state, keep=True) if one.queue}
+                self._extend([*waiting])
+                if gone := extended - waiting:  # they were taken over meanwhile, by a process that may die
+                    self._extend([*gone], lease=self._lease)
+                extended.update(waiting)
                 state.extended = now + self._waits / 3
 
         self._change([place], now, decide)
@@ -214,12 +255,35 @@ class Slots:
 
     def _granted(self, state: SlotState, now: float, *, more: int) -> list[Waiter]:
         """Give the free slots of a key to those who wait, reading further parts of a long line."""
-        until, most = now + self._lease, max(state.most, len(state.holders) + more)
+        until, most = now + self._lease, max(state.most, state.in_use + more)
         found = state.advance(until=until, most=most)
-        while state.parts and not state.front and len(state.holders) < most:
-            key = state.parts[0][0]
-            state.load(self._backend.get([key]).get(key))
+        while state.parts and not state.front and state.in_use < most:
+            self._load(state)
             found += state.advance(until=until, most=most)
+        return found
+
+    def _load(self, state: SlotState) -> None:
+        key = state.parts[0][0]
+        state.load(self._backend.get([key]).get(key))
+
+    def _adopted(self, state: SlotState, now: float, adopter: Adopter | None) -> list[Waiter]:
+        """Let the first of those who wait share a free slot if this process takes them over, and return them.
+
+        Their leases are short before the record says that they hold a slot. So nobody has to end them if this process
+        dies: until then they wait in the record, and then they are delivered again.
+        """
+        if adopter is None or state.in_use >= state.most or state.waiting < _FEW:
+            return []
+        if not state.front and state.parts:
+            self._load(state)
+        elif not state.front:
+            state.front, state.back = state.back, []
+        some = takewhile(lambda waiter: waiter.queue and waiter.id not in state.holders, state.front[:TOGETHER])
+        found, lost = adopter.adopt(state.place, list(some), now)
+        for waiter in lost:
+            state.leave(waiter.id, waiter.claim)
+        if found:
+            state.share(found, until=now + self._lease)
         return found
 
     def _release(self, waiters: Sequence[Waiter]) -> list[Waiter]:
@@ -231,10 +295,10 @@ class Slots:
             lost |= {one.token for one in self._broker.settle([Release(delivery) for delivery in some])}
         return [waiter for waiter in waiters if waiter.token in lost] if lost else []
 
-    def _extend(self, leases: Sequence[Lease]) -> None:
+    def _extend(self, leases: Sequence[Lease], *, lease: float = 0.0) -> None:
         size = self._broker.limits.max_batch
         for start in range(0, len(leases), size):
-            self._broker.extend(leases[start : start + size], lease=self._waits)
+            self._broker.extend(leases[start : start + size], lease=lease or self._waits)
 
     def waiters(self, state: SlotState, *, keep: bool = False) -> list[Waiter]:
         """Return all who wait, first to last; with *keep*, let the records of a long line live on."""
@@ -308,6 +372,8 @@ class Slots:
 def _decide(wish: Wish, states: States, *, until: float) -> None:
     """Give *wish* all its slots, or let it wait for the first that is not free."""
     id, claim = wish.waiter.id, wish.waiter.claim
+    for place in wish.places:
+        states[place].give_up(id, claim)
     if not wish.done:
         wish.waits = next((place for place in wish.places if not states[place].has_room(id, claim)), None)
     for place in wish.places:

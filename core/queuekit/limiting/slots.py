@@ -7,7 +7,7 @@ can release one unseen. A slot is an entry with a holder and an end, never a cou
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -103,11 +103,18 @@ class Holder:
         claim: Which claim of the message it is.
         until: When the slot is free unless the holder shows a sign of life, in UTC epoch seconds.
         waiter: The message, if it has been handed back to its queue for this slot and not arrived at a worker yet.
+        slot: The same text for messages that one worker runs one after the other in one slot; else empty.
     """
 
     claim: Claim
     until: float
     waiter: Waiter | None = None
+    slot: str = ""
+
+    @property
+    def row(self) -> list[object]:
+        """What the record says of it."""
+        return [self.claim, self.until, self.waiter, *([self.slot] if self.slot else ())]
 
 
 @frozen
@@ -152,6 +159,17 @@ class SlotState:
     """The record as it was read."""
     loaded: list[str] = attrs.field(factory=list[str])
     """Keys of the parts that came to the front since."""
+    sharing: int = 0
+    """How many holders have no slot of their own, but the one of another holder."""
+
+    @property
+    def in_use(self) -> int:
+        """How many slots are held."""
+        return len(self.holders) - self.sharing
+
+    def first_holders(self) -> list[str]:
+        """Return one holder of each slot."""
+        return list({one.slot or id: id for id, one in reversed(self.holders.items())}.values())[::-1]
 
     @property
     def waiting(self) -> int:
@@ -163,7 +181,16 @@ class SlotState:
         holder = self.holders.get(id)
         if holder is not None:
             return holder.claim <= claim
-        return len(self.holders) < self.most and not self.waiting
+        return self.in_use < self.most and not self.waiting
+
+    def give_up(self, id: str, claim: Claim) -> None:
+        """Take a message that is delivered again out of a slot that others share.
+
+        They may run in the worker that has lost this one, so it cannot have their slot.
+        """
+        holder = self.holders.get(id)
+        if holder is not None and holder.claim <= claim and self._is_shared(holder.slot):
+            self._remove(id)
 
     def hold(self, id: str, claim: Claim, *, until: float) -> None:
         """Let a delivery have a slot, or take over that of an earlier delivery of the same message."""
@@ -186,7 +213,7 @@ class SlotState:
         """Free the slot of a delivery, or let it wait no longer; a later delivery of the message is not affected."""
         holder = self.holders.get(id)
         if holder is not None and (holder.claim == claim or (holder.waiter is not None and holder.claim < claim)):
-            del self.holders[id]
+            self._remove(id)
         for some in (self.front, self.back):
             some[:] = [one for one in some if (one.id, one.claim) != (id, claim)]
 
@@ -201,7 +228,7 @@ class SlotState:
             if id in alive:
                 self.holders[id] = attrs.evolve(holder, until=alive[id])
             elif holder.until <= now:
-                del self.holders[id]
+                self._remove(id)
                 if holder.waiter is not None:
                     self.front.insert(0, holder.waiter)
 
@@ -211,7 +238,7 @@ class SlotState:
         This ends early if the next are in a part.
         """
         found: list[Waiter] = []
-        while len(self.holders) < most and self.waiting:
+        while self.in_use < most and self.waiting:
             if not self.front and not self.parts:
                 self.front, self.back = self.back, []
             if not self.front:
@@ -219,9 +246,25 @@ class SlotState:
             waiter = self.front.pop(0)
             holder = self.holders.get(waiter.id)
             if holder is None or holder.claim < waiter.claim:
+                if holder is not None:
+                    self._remove(waiter.id)
                 self.holders[waiter.id] = Holder(waiter.claim, until, waiter if waiter.queue else None)
                 found.append(waiter)
         return found
+
+    def share(self, waiters: Sequence[Waiter], *, until: float) -> None:
+        """Let *waiters*, who are at the front and hold no slot, hold one together."""
+        gone, slot = {waiter.token for waiter in waiters}, waiters[0].token if len(waiters) > 1 else ""
+        self.front = [one for one in self.front if one.token not in gone]
+        self.holders |= {waiter.id: Holder(waiter.claim, until, slot=slot) for waiter in waiters}
+        self.sharing += len(waiters) - 1
+
+    def _is_shared(self, slot: str) -> bool:
+        return bool(slot) and sum(one.slot == slot for one in self.holders.values()) > 1
+
+    def _remove(self, id: str) -> None:
+        self.sharing -= self._is_shared(self.holders[id].slot)
+        del self.holders[id]
 
     def load(self, part: Record | None) -> None:
         """Let the first part come to the front; without its record its waiters are lost until their leases end."""
@@ -240,7 +283,7 @@ class SlotState:
         Its rank is larger by one, and that of a new record larger than any that the key had before *now*.
         """
         data: dict[str, Any] = {"name": self.place.name, "key": self.place.key, "most": self.most, "task": self.task}
-        data["hold"] = {id: [one.claim, one.until, one.waiter] for id, one in self.holders.items()}
+        data["hold"] = {id: one.row for id, one in self.holders.items()}
         data |= {"front": self.front, "parts": self.parts, "back": self.back, "extended": self.extended}
         ttl = PART_TTL if self.holders or self.waiting else _FREED
         rank = (self.rank or int(now * 1e6)) + 1
@@ -284,9 +327,10 @@ def read_most(record: Record, most: int) -> int:
 
 def _state(data: dict[str, Any], place: SlotKey) -> SlotState:
     holders = {
-        str(id): Holder(_claim(*claim), float(until), None if waiter is None else _waiter(*waiter))
-        for id, (claim, until, waiter) in data.get("hold", {}).items()
+        str(id): Holder(_claim(*claim), float(until), None if waiter is None else _waiter(*waiter), "".join(slot))
+        for id, (claim, until, waiter, *slot) in data.get("hold", {}).items()
     }
+    shared = [one.slot for one in holders.values() if one.slot]
     return SlotState(
         place,
         int(data.get("most", 1)),
@@ -296,6 +340,7 @@ def _state(data: dict[str, Any], place: SlotKey) -> SlotState:
         back=[_waiter(*row) for row in data.get("back", ())],
         extended=float(data.get("extended", 0.0)),
         task=str(data.get("task", "")),
+        sharing=len(shared) - len(set(shared)),
     )
 
 

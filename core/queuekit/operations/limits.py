@@ -66,7 +66,7 @@ class _Views:
     def add_slots(self, at: SlotKey, record: Record, now: float) -> None:
         """Add the record of a limit of concurrency if anything holds or waits for a slot."""
         state = SlotState.read(record, at, None)
-        holders = tuple(id for id, one in state.holders.items() if one.until > now)
+        holders = tuple(id for id in state.first_holders() if state.holders[id].until > now)
         if holders or state.waiting:
             view = self._of(at.name, at.key)
             self._views[at.name, at.key] = attrs.evolve(view, holders=holders, waiting=state.waiting)

@@ -49,7 +49,7 @@ def find_wait(
     for place, state in slots.read(found, runtime.now()).items():
         ids = [one.id for one in slots.waiters(state)]
         if id in ids:
-            holders, limit = tuple(state.holders), _named(place.name, place.key)
+            holders, limit = tuple(state.first_holders()), _named(place.name, place.key)
             return SlotWait(limit=limit, most=state.most, holders=holders, before=ids.index(id))
     return None
 

@@ -9,7 +9,7 @@ __all__ = ["Prefetch"]
 HORIZON = 0.1
 """Seconds of work to hold ready."""
 FAIR_HORIZON = 0.01
-"""Seconds of work to hold ready where lanes take turns: what is fetched has had its turn."""
+"""Seconds of work to hold ready where lanes take turns or slots are held: what is fetched has had its turn."""
 FAIR_MOST = 100
 """... and most messages to hold ready there: however short the bodies, a worker spends about 0.1 ms on a message."""
 MOST_BYTES = 500_000
@@ -36,7 +36,7 @@ class Prefetch:
         self.occupied = 0
         """Slots of bodies that have already run for longer than :data:`HORIZON`."""
         self.fair = False
-        """Whether the messages of the last batch have lanes."""
+        """Whether the messages of the last batch have lanes, or may hold slots of concurrency limits."""
         self._cautious = False
         self.mean = 0.0
         """Moving average of the run time of all runs, in seconds."""

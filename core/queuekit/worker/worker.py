@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from queuekit.app import Queuekit
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from queuekit.worker.dead_bounds import DeadBounds
     from queuekit.worker.forkserver import ForkServer
     from queuekit.worker.gates import Gates
+    from queuekit.worker.hand_over import HandOver
     from queuekit.worker.isolation import Isolation
 
 __all__ = ["Worker"]
@@ -126,6 +127,7 @@ class Worker:
         self._executor, self._now = Executor(runtime, app.tasks, sending, worker=self.name), sending.now
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
+        self._make_limits()
         advancer = WorkflowAdvancer(runtime, sending)
         self._hooks = OutcomeHooks(runtime.stages, worker=self.name) or None
         self._settler = Settler(runtime, advancer, worker=self.name, on_settled=self._written, unwritten=unwritten)
@@ -140,11 +142,20 @@ class Worker:
         self._hold_nothing()
         self._health = self._make_health(on_fault)
 
-    def _make_upkeep(self) -> None:
-        """Make what looks after limits, schedules, pauses and dead letters."""
+    def _make_limits(self) -> None:
         backend = self._runtime.backend
-        self._lines = None if backend is None else Limiter(self._runtime, backend, self.app.tasks, worker=self.name)
-        self._limiter = self._lines if self._lines is not None and self._lines.limits else None
+        self._lines = lines = (
+            None if backend is None else Limiter(self._runtime, backend, self.app.tasks, worker=self.name)
+        )
+        self._limiter = lines if lines is not None and lines.limits else None
+        self._hand_over: HandOver | None = None
+        if lines is not None and lines.has_slots:
+            from queuekit.worker.hand_over import HandOver
+
+            self._hand_over = HandOver(self._runtime, lines, self, seconds_of=self._prefetch.average)
+
+    def _make_upkeep(self) -> None:
+        """Make what looks after schedules, pauses and dead letters."""
         self._scheduler = None if self._burst else self._make_scheduler()
         self._watchdog = self._make_watchdog()
         self._dead_bounds = self._make_dead_bounds()
@@ -182,10 +193,22 @@ class Worker:
             size=self._settings.concurrency,
             run_table=self._run_table,
             isolation=self._isolation,
-            deliver=self._settler.put,
+            deliver=self._deliver(),
             unwritten=self._unwritten,
             seconds_of=self._prefetch.average,
         )
+
+    def _deliver(self) -> Callable[[Outcome], None]:
+        """Return what pools call with each outcome."""
+        settle, hand_over = self._settler.put, self._hand_over
+        if hand_over is None:
+            return settle
+
+        def deliver(outcome: Outcome) -> None:
+            settle(outcome)
+            hand_over.ended(outcome)
+
+        return deliver
 
     def _make_gates(self) -> Gates | None:
         """Return what asks the gates of the app; ``None`` if it has none."""
@@ -290,12 +313,7 @@ class Worker:
             cancel=self._cancel_coroutine,
             deliver=self._settler.put,
             about={"name": self.name, **about_this_process(self._runtime)},
-            hand_back=HandBack(
-                self._prefetch,
-                pools=self._pools,
-                done=lambda: sum(self.stats.values()),
-                give_back=lambda run: self._give_back(run, self._executor.decide.handed_back(run)),
-            ).look,
+            hand_back=self._hand_back_looks(),
             facts=Report(
                 self._runtime,
                 runs=lambda: list(self._in_flight.values()),
@@ -314,6 +332,17 @@ class Worker:
             standing=self._standing(),
             upkeep=None if self._lines is None or self._lines.has_slots else self._lines.look_seldom,
         )
+
+    def _hand_back_looks(self) -> Callable[[float], bool]:
+        """Return what looks for messages that cannot begin soon."""
+        look = HandBack(
+            self._prefetch,
+            pools=self._pools,
+            done=lambda: sum(self.stats.values()),
+            give_back=lambda run: self.hand_back([run]),
+        ).look
+        hand_over = self._hand_over
+        return look if hand_over is None else lambda now: hand_over.look(now) | look(now)
 
     def _standing(self) -> dict[str, Callable[[Record | None], None]]:
         """Return the records that are read in the same round trip, and what is called with each."""
@@ -480,8 +509,7 @@ class Worker:
         if self._scheduler is not None:
             self._scheduler.stop()
         self._fetcher.stop(max(0.5, drain - _RESERVE))
-        for run in [*self._threads.take_waiting(), *self._loop_waiting()]:
-            self._give_back(run, self._executor.decide.handed_back(run))
+        self.hand_back([*self._behind(), *self._threads.take_waiting(), *self._loop_waiting()])
         running = sum(not run.decided for run in list(self._in_flight.values()))
         event = WorkerStopping(worker=self.name, reason=self._reason, running=running, drain=drain)
         self.app.events.emit(event)
@@ -551,7 +579,9 @@ class Worker:
         """Return how many messages to fetch: none until half of the prefetched ones are used."""
         slots, extra = self._places()
         # Suspects that wait for a process occupy no slot; not counting up to *slots* of them keeps others running.
+        # Nor do messages that wait for their turn in a slot of a limit.
         held = len(self._in_flight) - min(self._threads.apart, slots)
+        held -= 0 if self._hand_over is None else self._hand_over.waiting
         return 0 if held >= max(slots, slots + extra // 2) else slots + extra - held
 
     def capacity(self) -> int:
@@ -561,8 +591,6 @@ class Worker:
     def _places(self) -> tuple[int, int]:
         """Return how many messages may run, and how many may wait beyond those."""
         slots = min(self._settings.concurrency - self._lost_places(), self._leases.most)
-        if self._limiter is not None and self._limiter.has_slots:  # what waits here would keep a slot from others
-            return slots, 0
         return slots, min(self._prefetch.size(), self._leases.most - slots)
 
     def _lost_places(self) -> int:
@@ -593,7 +621,8 @@ class Worker:
 
     def admit(self, deliveries: list[Delivery]) -> None:
         """Accept a batch: read its marks and headers, register its leases, and submit it to the pools."""
-        self._prefetch.fair = deliveries[0].envelope.lane is not None
+        # What waits here with a slot would keep it from others.
+        self._prefetch.fair = self._hand_over is not None or deliveries[0].envelope.lane is not None
         runs = self._prepared(deliveries)
         changes = self._pausing.changes
         if self._pausing.active:
@@ -605,14 +634,36 @@ class Worker:
         if not runs:
             return
         self._prefetch.saw({run.message.task for run in runs})
+        self.dispatch(self._acknowledge_early(self.take_on(runs)))
+        if self._pausing.changes != changes:  # what was paused meanwhile was not in a pool yet
+            self._take_back_paused()
+
+    def take_on(self, runs: list[Run]) -> list[Run]:
+        """Hold the leases of *runs*, and return those that may run."""
         self._in_flight.update({run.serial: run for run in runs})
         runs = self._held(runs)
         self._watchdog.wake()
         announce_claimed(self._runtime.events, runs, worker=self.name)
         self._executor.track([run for run in runs if run.task.defaults.track], State.RECEIVED)
-        self._dispatch(self._acknowledge_early(runs))
-        if self._pausing.changes != changes:  # what was paused meanwhile was not in a pool yet
-            self._take_back_paused()
+        return runs
+
+    def prepare_all(self, deliveries: list[Delivery]) -> list[Run | Outcome]:
+        """Return a run for each delivery, or an outcome if it must not run, which is not settled."""
+        marks = self._marks(deliveries)
+        return [self._prepare(delivery, marks) for delivery in deliveries]
+
+    def may_take(self, run: Run) -> bool:
+        """Return whether *run* may begin now: the worker is not stopping, and the message is not paused."""
+        return not self.draining and not (self._pausing.active and self._pausing.holds(run))
+
+    def hand_back(self, runs: Iterable[Run]) -> None:
+        """Release those of *runs* whose outcomes are open, uncounted."""
+        for run in runs:
+            self._give_back(run, self._executor.decide.handed_back(run))
+
+    def _behind(self) -> list[Run]:
+        """Take back the runs that wait for their turn in a slot of a limit."""
+        return [] if self._hand_over is None else self._hand_over.take_back()
 
     def _prepared(self, deliveries: list[Delivery]) -> list[Run]:
         """Return the runs of a batch; settle the messages that do not run by their marks or headers."""
@@ -652,6 +703,7 @@ class Worker:
 
     def _take_back_paused(self) -> None:
         """Release the messages that wait here for a slot and are paused by now."""
+        self.hand_back(self._behind())
         suspects = [] if self._isolation is None else self._isolation.take_waiting()
         for pool in self._pools():
             waiting = [*pool.take_back(0), *(suspects if pool is self._threads else [])]
@@ -660,7 +712,7 @@ class Worker:
                 pool.submit([run for run in waiting if run.serial not in held])
             for run in waiting:
                 if run.serial in held:
-                    self._give_back(run, self._executor.decide.handed_back(run))
+                    self.hand_back([run])
 
     def _limited(self, limiter: Limiter | Merger, runs: list[Run]) -> list[Run]:
         """Return the runs that may start now by the limits of their tasks, or by their keys; put the others off."""
@@ -762,7 +814,8 @@ class Worker:
             # It is unknown whether the broker acknowledged them: to run them now could run them twice.
             return {run.delivery.token for run in runs}
 
-    def _dispatch(self, runs: list[Run]) -> None:
+    def dispatch(self, runs: list[Run]) -> None:
+        """Hand *runs* to the threads and the event loop."""
         in_threads = [run for run in runs if not run.task.is_async or self._is_apart(run)]
         if len(in_threads) < len(runs):
             self._loops().submit([run for run in runs if run.task.is_async and not self._is_apart(run)])
@@ -781,7 +834,7 @@ class Worker:
                     size=size,
                     run_table=self._run_table,
                     first_row=size,
-                    deliver=self._settler.put,
+                    deliver=self._deliver(),
                     unwritten=self._unwritten,
                 )
         return self._loop_pool
@@ -823,8 +876,8 @@ class Worker:
 
     def _free_slots(self, outcomes: list[Outcome]) -> None:
         """Free slots, before the runs count as done: a burst waits for the messages that get them."""
-        if self._limiter is not None and self._limiter.has_slots:
-            self._limiter.settled(outcomes)
+        if self._hand_over is not None:
+            self._hand_over.settled(outcomes)
 
     def _written(self, outcomes: list[Outcome]) -> None:
         self._settled(outcomes, seconds=self._settler.seconds)

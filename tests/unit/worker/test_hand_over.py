@@ -1,0 +1,149 @@
+"""Slots that a worker hands over to messages that wait, without another delivery."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from queuekit import Queuekit
+from queuekit.execution.limiter import Limiter
+from queuekit.execution.slot_turns import SlotTurns
+from queuekit.limiting.slots import SlotKey
+from queuekit.limits import Concurrency, Rate
+from queuekit.operations.limits import list_limits
+from queuekit.worker import Worker
+from support.waiting import PATIENCE, wait_until
+from support.working import broker_of, burst, flaky_app, prepared, working
+
+
+@pytest.fixture
+def app(monkeypatch: pytest.MonkeyPatch) -> Iterator[Queuekit]:
+    """Return an app whose calls to the broker are counted; nobody looks after its lines."""
+    monkeypatch.setattr(Limiter, "upkeep", lambda _self: None)
+    made = flaky_app()
+    yield made
+    made.close()
+
+
+def deliveries(app: Queuekit) -> Counter[str]:
+    """Return a counter of the deliveries of each message from now on."""
+    found, broker = Counter[str](), broker_of(app)
+    receive = broker.receive
+
+    def counted(*args: Any, **options: Any) -> Any:
+        batch = receive(*args, **options)
+        found.update(one.id for one in batch)
+        return batch
+
+    broker.receive = counted  # type: ignore[method-assign]
+    return found
+
+
+@pytest.mark.parametrize("kind", ["threads", "coroutines"])
+def test_line_moves_on_within_a_worker(app: Queuekit, kind: str) -> None:
+    """In the order in which they came, one at a time; most are delivered once."""
+    inside, most, ran, lock = [0], [0], list[int](), threading.Lock()
+
+    def body(number: int) -> None:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            ran.append(number)
+        with lock:
+            inside[0] -= 1
+
+    async def abody(number: int) -> None:
+        body(number)
+
+    task = app.task(name="pay", limits=[Concurrency(1, name="crm")])(body if kind == "threads" else abody)
+    app.send_many([task.s(number) for number in range(200)])
+    seen = deliveries(app)
+
+    worker = burst(app)
+
+    assert sorted(ran) == list(range(200))
+    assert most[0] == 1
+    assert worker.stats["done"] == 200
+    assert sum(seen.values()) < 250
+    assert list_limits(app)[0].holders == ()
+
+
+def test_what_has_another_limit_or_is_slow_is_delivered_again(app: Queuekit) -> None:
+    """All is decided anew for it, as its first delivery would be."""
+    ran = list[int]()
+    slots = Concurrency(1, name="crm")
+    quick = app.task(name="quick", limits=[slots])(ran.append)
+    both = app.task(name="both", limits=[slots, Rate("1000/s", burst=1_000)])(ran.append)
+    app.send_many([task.s(number) for number in range(30) for task in (quick, both)])
+    seen = deliveries(app)
+
+    burst(app)
+
+    assert sorted(ran) == sorted([*range(30)] * 2)
+    assert max(seen.values()) == 2
+
+
+def test_what_waits_behind_a_slow_body_goes_back(app: Queuekit) -> None:
+    """Another slot may be free for it meanwhile."""
+    entered, leave, ran = threading.Event(), threading.Event(), list[int]()
+
+    @app.task(name="pay", limits=[Concurrency(2, name="crm")])
+    def pay(number: int) -> None:
+        if number == 100:
+            entered.set()
+            assert leave.wait(PATIENCE)
+        ran.append(number)
+
+    app.send_many([pay.s(number) for number in range(200)])
+    with working(app) as worker:
+        assert entered.wait(PATIENCE)
+        wait_until(lambda: len(ran) == 199, lambda: f"{len(ran)} of the others")
+        leave.set()
+        wait_until(lambda: worker.stats["done"] == 200)
+
+    assert sorted(ran) == list(range(200))
+
+
+def test_stop_hands_back_what_waits_for_its_turn(app: Queuekit) -> None:
+    """Uncounted, and nothing of it is forgotten."""
+    entered, leave, ran = threading.Event(), threading.Event(), list[int]()
+
+    @app.task(name="pay", limits=[Concurrency(1, name="crm")])
+    def pay(number: int) -> None:
+        if number == 20:
+            entered.set()
+            assert leave.wait(PATIENCE)
+        ran.append(number)
+
+    app.send_many([pay.s(number) for number in range(60)])
+    with working(app) as worker:
+        assert entered.wait(PATIENCE)
+        worker.stop("asked to")
+        leave.set()
+    burst(app)
+
+    assert sorted(ran) == list(range(60))
+
+
+def test_decided_run_has_no_turn(app: Queuekit) -> None:
+    """Such as one whose message was cancelled; and each run is followed once."""
+    task = app.task(name="pay", limits=[Concurrency(1, name="crm")])(print)
+    app.send_many([task.s()] * 3)
+    first, second, third = (prepared(app) for _ in range(3))
+    turns = SlotTurns(SlotKey("crm", ""), [first, second, third])
+    assert second.claim()
+
+    assert turns.after(None) is first
+    assert turns.after(second) is None
+    assert turns.after(first) is third
+    assert turns.after(first) is None
+    assert (turns.after(third), turns.current, turns.waiting) == (None, None, 0)
+
+
+def test_worker_without_slots_makes_none(app: Queuekit) -> None:
+    """Nothing is paid where no task has a concurrency limit."""
+    app.task(name="pay", limits=[Rate("1000/s")])(print)
+
+    assert Worker(app)._hand_over is None
