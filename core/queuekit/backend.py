@@ -172,7 +172,7 @@ class Backend(abc.ABC):
         Args:
             records: At most ``limits.max_record`` bytes of body each.
             condition: See :class:`Condition`; expired records count as absent.
-            expect: Write only if the live record has this version; 0 means absent. Used for locks; not with ``SAME``.
+            expect: Write only if the live record has this version; 0 means absent. Used for locks. ``SAME`` ignores it.
 
         Raises:
             TooLargeError: A body is above ``limits.max_record``; nothing was written.

@@ -1,5 +1,6 @@
 """In which group of a FIFO queue a message is put."""
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -11,6 +12,11 @@ from queuekit_sqs.queues import SqsQueue
 from queuekit_sqs.settling import send_job
 
 
+def _hashed(group: str) -> str:
+    """Return what SQS gets for a group that it does not take as it is."""
+    return hashlib.sha256(group.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 @pytest.mark.parametrize(
     ("header", "unique", "group"),
     [
@@ -18,6 +24,7 @@ from queuekit_sqs.settling import send_job
         pytest.param({"broker": {"group": "a"}, "headers": {"group": "b"}}, "c", "a", id="option-comes-first"),
         pytest.param({"headers": {"group": "b"}}, "c", "c", id="unique-key"),
         pytest.param({"headers": {"group": "b"}}, None, "b", id="header"),
+        pytest.param({"broker": {"group": "a\ud800"}}, None, _hashed("a\ud800"), id="lone-surrogate"),
         pytest.param({"broker": {"group": 5}}, None, "queuekit", id="hostile"),
         pytest.param({}, None, "queuekit", id="none"),
     ],

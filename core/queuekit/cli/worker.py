@@ -20,14 +20,15 @@ from queuekit.worker.supervisor import WAIT_FOR, Supervisor
 __all__ = ["command"]
 
 
-def _queues(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value is None:
+def _queues(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> None:
+    if not values:
         return
+    joined = ",".join(values)
     try:
-        parse_queues(value)
+        parse_queues(joined)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx=context, param=parameter) from None
-    context.ensure_object(Session).overrides["worker.queues"] = value
+    context.ensure_object(Session).overrides["worker.queues"] = joined
 
 
 def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -45,6 +46,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     "-q",
     "--queues",
     metavar="NAME[:WEIGHT],...",
+    multiple=True,
     expose_value=False,
     callback=_queues,
     help="Queues and their weights, e.g. high:8,default:4.",

@@ -11,7 +11,7 @@ import click
 import pytest
 
 import queuekit_start
-from queuekit.cli import main
+from queuekit.cli import main, worker
 from queuekit.cli.session import Session
 from queuekit.plugins.manager import Plugins
 
@@ -107,3 +107,12 @@ def test_imports_the_engine_that_an_app_may_name(monkeypatch: pytest.MonkeyPatch
 
     assert "redis" in asked[: asked.index("-")]
     assert asked[asked.index("-") :] == ["-", "memory", "-"]
+
+
+def test_option_of_queues_may_be_repeated() -> None:
+    """Only the last one counted, and the other queues were not served."""
+    session = Session()
+
+    worker.command.make_context("worker", ["-q", "high:8", "-q", "default"], obj=session)
+
+    assert session.overrides["worker.queues"] == "high:8,default"

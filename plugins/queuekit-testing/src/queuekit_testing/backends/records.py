@@ -291,14 +291,14 @@ class RecordsTests(BackendKit):
 
     @needs("same")
     def test_writes_once_what_a_batch_names_twice(self, backend: Backend) -> None:
-        """If two records of a batch have the same key and version, only the first is written."""
+        """If two records of a batch have the same key and version, only the first is written; ``expect`` is ignored."""
         old, new = self.record(), self.record()
         backend.put([old])
         version = backend.get([old.key])[old.key].version
         batch = [attrs.evolve(old, body=body, version=version) for body in (b"1", b"2")]
         batch += [attrs.evolve(new, body=body, version=0) for body in (b"1", b"2")]
 
-        answers = backend.put(batch, condition=Condition.SAME)
+        answers = backend.put(batch, condition=Condition.SAME, expect=version + 1)
 
         assert answers == [True, False, True, False]
         assert [self.body(backend, one.key) for one in (old, new)] == [b"1", b"1"]
