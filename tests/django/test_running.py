@@ -120,7 +120,7 @@ def test_all_that_a_thread_keeps_ends_with_it(
     """Also a second database that a later task opens, and what a receiver of a signal has asked."""
     for alias in ("default", "archive"):
         monkeypatch.setitem(connections.settings, alias, {**connections.settings["default"], "CONN_MAX_AGE": None})
-    opened: list[Any] = []
+    opened, asked = list[Any](), list[str]()
 
     def note(connection: Any, **_: Any) -> None:
         opened.append(connection)
@@ -128,6 +128,7 @@ def test_all_that_a_thread_keeps_ends_with_it(
     def ask(task_result: Any, **_: Any) -> None:
         with connections["archive"].cursor() as cursor:
             cursor.execute("SELECT 1")
+        asked.append(task_result.id)
 
     use(worker={"queues": "default", "concurrency": 1})
     for signal, receiver in ((connection_created, note), (task_finished, ask)):
@@ -137,6 +138,8 @@ def test_all_that_a_thread_keeps_ends_with_it(
         tasks.query.enqueue()
         tasks.double.enqueue(2)
         work()
+        # That of a coroutine function is called in a thread for which the worker does not wait.
+        wait_until(lambda: len(asked) == 3, "the receiver has been called for each task")
     finally:
         for signal, receiver in ((connection_created, note), (task_finished, ask)):
             signal.disconnect(receiver)
