@@ -74,8 +74,9 @@ def check(session: Session, *, url: str, as_json: bool) -> None:
     need not run.
     """
     parsed = EngineURL.parse(url, setting="URL")
-    sides = dict(_sides(session.plugins(), parsed))
-    tables = session.config().sections
+    app = session.app()[0] if session.target else None  # it may load plugins and options of its own
+    sides = dict(_sides(app.plugins if app else session.plugins(), parsed))
+    tables = (app.config if app else session.config()).sections
     found = [options_class(offer.spec.options, label=offer.info.label) for offer in sides.values()]
     owners = [kind for kind in found if kind is not None]
     documents = {side: _side(parsed, offer, tables, owners) for side, offer in sides.items()}
@@ -117,7 +118,9 @@ def _side(
     shown = attrs.asdict(options, recurse=False) if options is not None else {}
     return {
         "plugin": offer.info.label,
-        "factory": str(spec.factory),
+        "factory": spec.factory
+        if isinstance(spec.factory, str)
+        else f"{spec.factory.__module__}:{spec.factory.__name__}",
         "summary": spec.summary,
         "options": {name: "***" if is_secret(name) and value else value for name, value in shown.items()},
         "limits": attrs.asdict(spec.limits),

@@ -236,6 +236,22 @@ def test_plugin_that_names_what_is_missing_is_an_error(tmp_path: Path, fields: s
     assert (len(done.stderr.splitlines()) <= 6, done.returncode) == (True, 5)
 
 
+def test_check_knows_the_plugins_of_an_app_that_is_named(tmp_path: Path) -> None:
+    """An app may load plugins of its own; a factory that is a function is shown by its name, not by its address."""
+    source = (
+        "from queuekit import Queuekit\nfrom queuekit.hookspecs import BrokerSpec, hookimpl\n\n"
+        'queuekit_api = (1, 1)\n\n\ndef make(url, **_):\n    """Nothing."""\n\n\n'
+        '@hookimpl\ndef queuekit_brokers():\n    return [BrokerSpec(schemes=("odd",), factory=make)]\n\n\n'
+        'app = Queuekit(broker="memory://", plugins={"load": ["jobs"]})\n'
+    )
+    commands.write(tmp_path, {"jobs.py": source})
+
+    done = commands.queuekit("--app", "jobs:app", "plugins", "check", "odd://host", folder=tmp_path)
+
+    assert "made by  jobs:make" in done.stdout
+    assert done.returncode == 0
+
+
 def test_unknown_command_may_have_meant_one_of_a_plugin(tmp_path: Path) -> None:
     """Commands of plugins are among the suggestions."""
     commands.write(tmp_path, GREETER)
