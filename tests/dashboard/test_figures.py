@@ -1,5 +1,6 @@
 """Those who look at figures share one reading, and none waits for an engine that counts for long."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 
@@ -147,3 +148,38 @@ def test_history_has_a_point_for_each_step(counting_on: CountingMaker) -> None:
     assert counting.figures.history("default") == [0.0]
     assert counting.figures.history() == [0.0]
     assert counting.figures.history("unknown") == []
+
+
+def test_the_first_look_finds_figures(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dashboard that starts reads them, so that whoever opens it does not wait for a connection to the engines."""
+    from queuekit_dashboard.access import Access
+    from queuekit_dashboard.web import make
+
+    broker, read = app.runtime.broker, threading.Event()
+    names = broker.queues
+    monkeypatch.setattr(broker, "queues", lambda: read.set() or names())
+    web = make(app, access=lambda _: Access("ann", "read"), hosts=None, live="events")
+
+    async def start() -> None:
+        async with web.router.lifespan_context(web):
+            await asyncio.to_thread(wait_until, read.is_set, "the figures are read")
+
+    asyncio.run(start())
+
+
+def test_starts_where_an_engine_does_not_answer(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pages say so."""
+    from queuekit_dashboard.access import Access
+    from queuekit_dashboard.web import make
+
+    def fail() -> list[str]:
+        raise UnavailableError("nobody is there")
+
+    monkeypatch.setattr(app.runtime.broker, "queues", fail)
+    web = make(app, access=lambda _: Access("ann", "read"), hosts=None, live="events")
+
+    async def start() -> bool:
+        async with web.router.lifespan_context(web):
+            return True
+
+    assert asyncio.run(start())

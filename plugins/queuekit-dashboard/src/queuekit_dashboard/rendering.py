@@ -12,7 +12,7 @@ from queuekit.cli.output import age, as_json, moment, size, span
 from queuekit.logs.plaintext import clean
 from queuekit_dashboard.calls import link
 
-__all__ = ["render"]
+__all__ = ["prepare", "render"]
 
 _WIDTH, _HEIGHT = 120, 24
 """Units of a sparkline."""
@@ -49,6 +49,12 @@ def _environment() -> Environment:
 def render(template: str, values: dict[str, Any]) -> str:
     """Return the HTML of *template*; what *values* hold is escaped."""
     return _environment().get_template(template).render(values)
+
+
+def prepare() -> None:
+    """Compile the templates of the first page, which takes longer than all else about it."""
+    for template in ("base.html", "parts.html", "overview.html"):
+        _environment().get_template(template)
 
 
 def points(values: Sequence[float]) -> str:

@@ -30,7 +30,7 @@ from queuekit_dashboard.calls import Action, Go, HtmlPage, PageFunction, PageReq
 from queuekit_dashboard.figures import Figures
 from queuekit_dashboard.guard import CSRF, LOOPBACK, AccessGuard, csrf_token, visit_of
 from queuekit_dashboard.pages import ACTIONS, LISTED, PAGES
-from queuekit_dashboard.rendering import render
+from queuekit_dashboard.rendering import prepare, render
 
 __all__ = ["Live", "make", "mounted"]
 
@@ -106,7 +106,9 @@ def make(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        warming = asyncio.create_task(run_in_threadpool(_warm, site))
         yield
+        await warming
         await run_in_threadpool(site.bulk.close)
         await run_in_threadpool(site.figures.close)
 
@@ -115,6 +117,13 @@ def make(
     made.router.redirect_slashes = False
     made.state.end_streams = functools.partial(_end_all, streams)
     return made
+
+
+def _warm(site: Site) -> None:
+    """Do what the first look needs, before somebody waits for it: compile templates, connect to the engines."""
+    prepare()
+    with suppress(Exception):  # the page says what is wrong
+        site.figures.look()
 
 
 def _page(site: Site, function: PageFunction, live: Live) -> Endpoint:
