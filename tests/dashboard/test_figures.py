@@ -157,7 +157,12 @@ def test_the_first_look_finds_figures(app: Queuekit, monkeypatch: pytest.MonkeyP
 
     broker, read = app.runtime.broker, threading.Event()
     names = broker.queues
-    monkeypatch.setattr(broker, "queues", lambda: read.set() or names())
+
+    def queues() -> list[str]:
+        read.set()
+        return names()
+
+    monkeypatch.setattr(broker, "queues", queues)
     web = make(app, access=lambda _: Access("ann", "read"), hosts=None, live="events")
 
     async def start() -> None:

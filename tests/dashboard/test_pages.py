@@ -78,7 +78,12 @@ def test_unknown_message_is_searched_once(app: Queuekit, monkeypatch: pytest.Mon
     searched: list[str] = []
     broker: Any = type(app.runtime.broker)
     search = broker.search
-    monkeypatch.setattr(broker, "search", lambda self, queues, id: searched.append(id) or search(self, queues, id))
+
+    def counted(self: Any, queues: list[str], id: str) -> Any:
+        searched.append(id)
+        return search(self, queues, id)
+
+    monkeypatch.setattr(broker, "search", counted)
 
     page = browser_on(app).get("/message?id=nobody")
 
