@@ -45,6 +45,8 @@ _CONTENDED = 1.0
 """Seconds, on average, until a message comes back for which no start could be reserved."""
 _MISSED = 10.0
 """Seconds after its turn at which a message needs another one. Shorter, a busy worker would put off too many."""
+_REMEMBERED = 20_000
+"""Most tokens of messages that wait which a worker remembers."""
 _AFTER_A_CRASH = 2
 """Number of the delivery after a worker has died, unless the message was delivered more often."""
 
@@ -94,6 +96,8 @@ class Limiter:
         """Whether a task has a concurrency limit."""
         self._ahead: float | None = None
         """Seconds by which the broker's clock is ahead of the monotonic one, as far as known."""
+        self.waiting_here: dict[str, None] = {}
+        """Tokens of the messages that this worker has let wait, oldest first, as far as they are remembered."""
         self._owed: list[tuple[SlotKey, str, Claim]] = []
         """Slots that could not be freed yet."""
         self._next_look = 0.0
@@ -163,6 +167,9 @@ class Limiter:
                 contended.append(self._contended(run.delivery))
             elif wish.waits is not None:
                 waits[run.serial] = wish.waits.name, None
+                self.waiting_here[run.delivery.token] = None
+        while len(self.waiting_here) > _REMEMBERED:
+            del self.waiting_here[next(iter(self.waiting_here))]
         return without, contended
 
     def settled(self, outcomes: Sequence[Outcome], adopter: Adopter | None = None) -> None:
