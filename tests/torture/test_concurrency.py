@@ -51,7 +51,8 @@ def test_never_more_than_the_limit_under_50_kills(fleet: Fleet, count: int, seco
     lines = fleet.ledger.lines()
 
     assert set(fleet.ledger.counts("end")) == set(sent)
-    assert most_at_a_time(lines, killed) == MOST
+    # Quick ones need not meet.
+    assert most_at_a_time(lines, killed) in ([MOST] if seconds >= 0.1 else range(1, MOST + 1))
     assert not fleet.dead()
 
 
