@@ -124,7 +124,7 @@ def _document(worker: Presence, pauses: Mapping[str, Pause]) -> dict[str, Any]:
         "pool": worker.pool or None,
         "memory_bytes": worker.rss,
         "per_second": worker.rate,
-        "up_seconds": worker.uptime,
+        "up_seconds": None if worker.uptime is None else round(worker.uptime, 1),
         "seen_seconds": round(worker.quiet, 1),
         "broker_silent_seconds": worker.silent,
         "state": _state(worker, pauses),

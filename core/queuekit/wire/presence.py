@@ -57,7 +57,7 @@ class Presence:
     rss: int | None = None
     """Bytes of memory of the process, without its child processes."""
     uptime: float | None = None
-    """Seconds since its start, as of the record."""
+    """Seconds since its start; up to the record if the worker is not live."""
     rate: float | None = None
     """Messages per second that it finished between its last two records."""
     draining: bool = False
@@ -113,7 +113,7 @@ def _read(record: Record) -> Presence | None:
         pid=_count(fields.get("pid")),
         slots=_count(fields.get("slots")),
         rss=_count(fields.get("rss")),
-        uptime=_number(fields.get("uptime")),
+        uptime=_uptime(fields.get("uptime"), quiet),
         rate=_number(fields.get("rate")),
         draining=fields.get("draining") is True,
         runs=runs,
@@ -125,6 +125,12 @@ def _read(record: Record) -> Presence | None:
         quiet=quiet,
         **{name: _text(fields.get(name)) for name in ("host", "version", "app_version", "pool", "gate", "recycling")},
     )
+
+
+def _uptime(value: object, quiet: float) -> float | None:
+    """Return for how long a worker runs, by a record that is *quiet* seconds old."""
+    number = _number(value)
+    return None if number is None else number + (quiet if quiet <= LIVE else 0.0)
 
 
 def _runs(value: object, quiet: float) -> tuple[RunningTask, ...]:

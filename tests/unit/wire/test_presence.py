@@ -32,6 +32,12 @@ def test_ages_with_its_record() -> None:
     assert found.begun == ("id-1",)
 
 
+def test_is_up_until_now_while_it_is_live() -> None:
+    """And up to its last record afterwards, since nobody knows when it ended."""
+    assert read(name="w", uptime=0.1, quiet=7.0).uptime == pytest.approx(7.1)
+    assert read(name="w", uptime=9.0, quiet=LIVE + 1).uptime == 9.0
+
+
 def test_is_live_until_it_falls_silent() -> None:
     """Three records long."""
     assert (read(name="w", quiet=LIVE - 1).live, read(name="w", quiet=LIVE + 1).live) == (True, False)
