@@ -9,6 +9,7 @@ import pytest
 from support.venvs import ROOT
 
 NAMED = re.compile(r"(?:\bqueuekit|['\"]\.)\[([a-z, ]+)\]")
+INSTALLED = re.compile(r"^(?:\$ )?pip install 'queuekit\[([a-z, ]+)\]'", re.MULTILINE)
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "plugins").glob("*/README.md")]
 
 
@@ -25,3 +26,15 @@ def test_extras_exist(page: Path, extras: set[str]) -> None:
     named = {name.strip() for found in NAMED.findall(page.read_text(encoding="utf-8")) for name in found.split(",")}
 
     assert named <= extras
+
+
+@pytest.mark.parametrize(
+    "page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.relative_to(ROOT).as_posix()
+)
+def test_what_a_clone_installs_instead_is_said(page: Path) -> None:
+    """An extra that brings a plugin cannot be installed before a release; its page names the folder of the plugin."""
+    text = page.read_text(encoding="utf-8")
+    extras = {name.strip() for found in INSTALLED.findall(text) for name in found.split(",")}
+    folders = {f"./plugins/queuekit-{name}" for name in extras if (ROOT / "plugins" / f"queuekit-{name}").is_dir()}
+
+    assert not {folder for folder in folders if folder not in text}
