@@ -168,7 +168,7 @@ class Result(Generic[R_co]):
                 if info is not None:
                     return self._unpacked(info)
             if wait.over:
-                raise wait.ended(f"{self.id}: no outcome")
+                raise wait.ended(f"{self.id}: no outcome", fix=f"See:  queuekit why {self.id}")
 
     async def aget(self, timeout: Timeout = None) -> R_co:
         """Like :meth:`get`, without blocking the event loop; one thread serves any number of waiting coroutines."""
@@ -185,7 +185,7 @@ class Result(Generic[R_co]):
                 for info in filter(self._ended, infos):
                     return self._unpacked(info)
             if wait.over:
-                raise wait.ended(f"{self.id}: no outcome")
+                raise wait.ended(f"{self.id}: no outcome", fix=f"See:  queuekit why {self.id}")
 
     def _unpacked(self, info: Info) -> R_co:
         value: R_co = unpack(info, self._source)

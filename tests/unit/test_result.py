@@ -148,7 +148,7 @@ def test_times_out() -> None:
     app = app_with_divide()
     result = app.tasks["divide"].send(1, 1)
 
-    with pytest.raises(ResultTimeout, match=r"no outcome within 0\.01"):
+    with pytest.raises(ResultTimeout, match=rf"no outcome within 0\.01 s; See:  queuekit why {result.id}"):
         result.get(timeout=0.01)
 
     burst(app)

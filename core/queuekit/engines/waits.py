@@ -86,12 +86,12 @@ class Wait:
         pause, self._pause = self._pause, min(_LONGEST_PAUSE, 2 * self._pause)
         return min(pause, self.left)
 
-    def ended(self, what: str) -> ResultTimeout:
-        """Return the error to raise on timeout: *what*, and the reason if the engine does not answer."""
+    def ended(self, what: str, *, fix: str = "") -> ResultTimeout:
+        """Return the error to raise on timeout: *what* and *fix*, or the reason if the engine does not answer."""
         trouble = self._trouble
         text = f"{what} within {self._timeout} s"
         if trouble is None:
-            return ResultTimeout(text)
+            return ResultTimeout(text, fix=fix)
         error = ResultTimeout(f"{text}: {trouble.what}", where=trouble.where, fix=trouble.fix)
         error.__cause__ = trouble
         return error
