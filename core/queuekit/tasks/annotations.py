@@ -236,9 +236,17 @@ def _members(annotation: Any, function: Callable[..., Any]) -> Iterator[Any]:
         yield annotation
 
 
+def _parsed(source: str, mode: str = "exec") -> Any:
+    """Return the syntax tree of *source*."""
+    try:
+        return ast.parse(source, mode=mode)
+    except SystemError:  # of Python 3.11 if a finalizer parses meanwhile, as asyncio does when it logs a lost error
+        return ast.parse(source, mode=mode)
+
+
 def _written(text: str, function: Callable[..., Any]) -> Iterator[Any]:
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = _parsed(text.strip(), "eval").body
     except (SyntaxError, ValueError, RecursionError):
         return
     for name in _names_in(node):
@@ -259,7 +267,7 @@ def _names_in(node: ast.expr) -> Iterator[str]:
             yield from _names_in_subscript(node)
         case ast.Constant(value=str(text)):
             with contextlib.suppress(SyntaxError, ValueError):
-                yield from _names_in(ast.parse(text.strip(), mode="eval").body)
+                yield from _names_in(_parsed(text.strip(), "eval").body)
         case _:
             yield ast.unparse(node)
 
@@ -300,7 +308,7 @@ def _means(member: Any, function: Callable[..., Any], kind: type, package: str) 
 def _imported(module: str) -> dict[str, str]:
     """Return the imports in the source of *module*, also in ``if`` blocks, as local name -> full name."""
     try:
-        tree = ast.parse(inspect.getsource(sys.modules[module]))
+        tree = _parsed(inspect.getsource(sys.modules[module]))
     except Exception:  # noqa: BLE001 - without source, nothing is known of the imports
         return {}
     return {name: full for node in ast.walk(tree) for name, full in _imported_by(node)}

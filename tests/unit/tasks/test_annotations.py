@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType, Optional, TypedDict, TypeVar
@@ -14,7 +15,7 @@ import queuekit
 from queuekit import Queuekit
 from queuekit.tasks import registry
 from queuekit.tasks.annotations import classes_in
-from queuekit.tasks.task import Task
+from queuekit.tasks.task import Task, TaskOptions
 from support.working import burst, make_app
 
 if TYPE_CHECKING:
@@ -174,3 +175,23 @@ def test_unknown_names_are_not_looked_for_again_and_again(app: Queuekit, monkeyp
 
     assert {app._types.find(f"no.Such{number}") for number in range(100)} == {None}
     assert len(listed) == 1
+
+
+def test_reads_an_annotation_again_where_the_interpreter_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 cannot parse while a finalizer does, as when asyncio logs an error that nobody has retrieved."""
+    parse, failures = ast.parse, [SystemError("AST constructor recursion depth mismatch (before=156, after=210)")]
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return parse(*arguments, **options)
+
+    monkeypatch.setattr(ast, "parse", interrupted)
+
+    task: Task[Any, Any] = Task(with_text, app=make_app(), name="t", options=TaskOptions())
+
+    assert (failures, task.parameters.have_context) == ([], True)
+
+
+def with_text(ctx: queuekit.Context) -> None:
+    """Do nothing."""
