@@ -9,6 +9,8 @@ import pytest
 
 from queuekit import Queuekit
 from queuekit.errors import UnavailableError
+from support.browsing import Browser
+from support.dashboards import failed, with_tasks
 from support.waiting import PATIENCE, wait_until
 from support.working import make_app
 
@@ -170,6 +172,27 @@ def test_the_first_look_finds_figures(app: Queuekit, monkeypatch: pytest.MonkeyP
             await asyncio.to_thread(wait_until, read.is_set, "the figures are read")
 
     asyncio.run(start())
+
+
+def test_what_was_read_at_the_start_is_not_shown_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reading is shown for ten times as long as it took, and the first one takes long: it connects."""
+    from queuekit_dashboard.access import Access
+    from queuekit_dashboard.web import make
+
+    app = with_tasks(make_app())
+    names = app.runtime.broker.queues
+    monkeypatch.setattr(app.runtime.broker, "queues", lambda: threading.Event().wait(0.5) or names())
+    web = make(app, access=lambda _: Access("ann", "read"), hosts=None, live="events")
+
+    async def start() -> None:
+        async with web.router.lifespan_context(web):
+            pass
+
+    asyncio.run(start())
+    failed(app, 3)
+
+    assert "Dead letters: 3" in Browser(web).get("/dead").text
+    app.close()
 
 
 def test_starts_where_an_engine_does_not_answer(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:

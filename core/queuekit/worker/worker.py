@@ -128,8 +128,10 @@ class Worker:
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
         self._make_limits()
-        advancer = WorkflowAdvancer(runtime, sending)
-        self._hooks = OutcomeHooks(runtime.stages, worker=self.name) or None
+        advancer, self._hooks = (
+            WorkflowAdvancer(runtime, sending),
+            OutcomeHooks(runtime.stages, worker=self.name) or None,
+        )
         self._settler = Settler(runtime, advancer, worker=self.name, on_settled=self._written, unwritten=unwritten)
         self._make_pools(run_table, ref, server)
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self._end_burst)

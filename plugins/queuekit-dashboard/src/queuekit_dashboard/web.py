@@ -86,14 +86,9 @@ def make(
         moment: Seconds that a page waits for new figures, if there are some of before.
     """
     admin = Admin(app)
-    site = Site(
-        app=app,
-        admin=admin,
-        figures=Figures(admin, moment=moment),
-        bulk=BulkActions(admin),
-        sessions=isinstance(access, Sessions),
-    )
-    streams: set[asyncio.Event] = set()
+    figures, bulk = Figures(admin, moment=moment), BulkActions(admin)
+    site = Site(app=app, admin=admin, figures=figures, bulk=bulk, sessions=isinstance(access, Sessions))
+    streams = set[asyncio.Event]()
     routes = [
         *(Route(path, _page(site, function, live), methods=["GET"]) for path, function in PAGES.items()),
         *(Route(path, _action(site, action, live), methods=["POST"]) for path, action in ACTIONS.items()),
@@ -106,24 +101,26 @@ def make(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        warming = asyncio.create_task(run_in_threadpool(_warm, site))
+        warming = asyncio.create_task(run_in_threadpool(_warm, admin))
         yield
         await warming
-        await run_in_threadpool(site.bulk.close)
-        await run_in_threadpool(site.figures.close)
+        await run_in_threadpool(bulk.close)
+        await run_in_threadpool(figures.close)
 
-    guard = Middleware(AccessGuard, access=access, hosts=hosts)
-    made = Starlette(routes=routes, middleware=[guard], lifespan=lifespan, exception_handlers={404: _missing})
+    guard = [Middleware(AccessGuard, access=access, hosts=hosts)]
+    made = Starlette(routes=routes, middleware=guard, lifespan=lifespan, exception_handlers={404: _missing})
     made.router.redirect_slashes = False
     made.state.end_streams = functools.partial(_end_all, streams)
     return made
 
 
-def _warm(site: Site) -> None:
+def _warm(admin: Admin) -> None:
     """Do what the first look needs, before somebody waits for it: compile templates, connect to the engines."""
     prepare()
     with suppress(Exception):  # the page says what is wrong
-        site.figures.look()
+        # Not through the figures: a reading is shown for longer the longer it took, and this one connects.
+        admin.queues()
+        admin.pauses()
 
 
 def _page(site: Site, function: PageFunction, live: Live) -> Endpoint:
