@@ -128,19 +128,16 @@ class Worker:
         self._prefetch = prefetch = Prefetch(concurrency=settings.concurrency, most=settings.prefetch)
         self._unwritten = unwritten = UnwrittenOutcomes(settings.concurrency, pace=lambda: prefetch.mean)
         self._make_limits()
-        advancer, self._hooks = (
-            WorkflowAdvancer(runtime, sending),
-            OutcomeHooks(runtime.stages, worker=self.name) or None,
-        )
+        advancer = WorkflowAdvancer(runtime, sending)
+        self._hooks = OutcomeHooks(runtime.stages, worker=self.name) or None
         self._settler = Settler(runtime, advancer, worker=self.name, on_settled=self._written, unwritten=unwritten)
         self._make_pools(run_table, ref, server)
         self._fetcher = Fetcher(runtime, self, burst=burst, on_empty=self._end_burst)
         self._make_orders()
         self._make_upkeep()
-        self._leases = leases or LeaseTable()
+        self._leases, self._resources = leases or LeaseTable(), app.resources
         kept_elsewhere = leases is not None and runtime.broker.capabilities.portable_leases
         self._renewer = None if kept_elsewhere else self._start_renewer()
-        self._resources = app.resources
         self._hold_nothing()
         self._health = self._make_health(on_fault)
 
