@@ -549,7 +549,7 @@ class Queuekit(Periodic):
         source = self._results or self._make_results()
         handles = [_handle(one, source) for one in sent if not one.rejected]
         if len(handles) < len(sent):
-            _raise_conflict(sent)
+            _raise_conflict(sent, source)
         return handles
 
     @overload
@@ -823,14 +823,14 @@ def _handle(sent: Sent, source: Results) -> Result[Any]:
         UniqueConflictError: Nothing was, since another message holds the unique key.
     """
     if sent.rejected:
-        _raise_conflict([sent])
+        _raise_conflict([sent], source)
     return Result(sent.id, source, stored=sent.stored, duplicate=sent.duplicate, merged=sent.merged)
 
 
-def _raise_conflict(sent: Sequence[Sent]) -> None:
+def _raise_conflict(sent: Sequence[Sent], source: Results) -> None:
     from queuekit.client.sender import conflict_in
 
-    error = conflict_in(sent)
+    error = conflict_in(sent, source.look_up)
     if error is not None:
         raise error
 

@@ -71,6 +71,10 @@ class ResultSource(Protocol):
         """Delete the stored result of a message."""
         ...
 
+    def look_up(self, id: str) -> str:
+        """Return how to learn why a message has no outcome."""
+        ...
+
 
 class Result(Generic[R_co]):
     """A handle on one message. Handles with the same id are equal; any process can create one from an id.
@@ -168,7 +172,7 @@ class Result(Generic[R_co]):
                 if info is not None:
                     return self._unpacked(info)
             if wait.over:
-                raise wait.ended(f"{self.id}: no outcome", fix=f"See:  queuekit why {self.id}")
+                raise wait.ended(f"{self.id}: no outcome", fix=self._source.look_up(self.id))
 
     async def aget(self, timeout: Timeout = None) -> R_co:
         """Like :meth:`get`, without blocking the event loop; one thread serves any number of waiting coroutines."""
@@ -185,7 +189,7 @@ class Result(Generic[R_co]):
                 for info in filter(self._ended, infos):
                     return self._unpacked(info)
             if wait.over:
-                raise wait.ended(f"{self.id}: no outcome", fix=f"See:  queuekit why {self.id}")
+                raise wait.ended(f"{self.id}: no outcome", fix=self._source.look_up(self.id))
 
     def _unpacked(self, info: Info) -> R_co:
         value: R_co = unpack(info, self._source)

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,9 +144,9 @@ def test_says_that_it_expired() -> None:
     assert result.state is State.EXPIRED
 
 
-def test_times_out() -> None:
-    """The task may still run; the handle can be asked again."""
-    app = app_with_divide()
+def test_times_out(tmp_path: Path) -> None:
+    """The task may still run; the handle can be asked again. The command that knows the reason is named."""
+    app = app_with_divide(broker=f"sqlite:///{tmp_path / 'queue.db'}")
     result = app.tasks["divide"].send(1, 1)
 
     with pytest.raises(ResultTimeout, match=rf"no outcome within 0\.01 s; See:  queuekit why {result.id}"):
@@ -153,6 +154,22 @@ def test_times_out() -> None:
 
     burst(app)
     assert result.get(timeout=0) == 1.0
+
+
+@pytest.mark.parametrize("wait", ["get", "aget", "group"])
+def test_names_no_command_that_would_not_see_the_message(wait: str) -> None:
+    """Commands do not see an engine that lives inside this process, so the error says who runs the message instead."""
+    app = app_with_divide()
+    result = app.tasks["divide"].send(1, 1)
+    several = group(app.tasks["divide"].s(1, 1)).send()
+
+    with pytest.raises(ResultTimeout, match="memory:// lives inside this process: only a worker in it") as caught:
+        if wait == "aget":
+            asyncio.run(result.aget(timeout=0.01))
+        else:
+            (result if wait == "get" else several).get(timeout=0.01)
+
+    assert "queuekit why" not in str(caught.value)
 
 
 def test_keeps_waiting_over_several_slices() -> None:

@@ -12,8 +12,9 @@ from queuekit.errors import CapabilityError, QueuekitError
 from queuekit.limits import Concurrency
 from queuekit.tasks.task import Task, TaskOptions
 from queuekit.unique import UniqueKey
+from queuekit.urls import EngineURL
 
-__all__ = ["require", "require_shared", "unmet_requirements"]
+__all__ = ["look_up", "require", "require_shared", "unmet_requirements"]
 
 _SHOWN = 3
 
@@ -143,13 +144,27 @@ def require_shared(runtime: Runtime) -> None:
     Raises:
         CapabilityError: The broker or backend does; other processes do not see its data.
     """
-    sides = [("broker", runtime.broker.capabilities.processes, runtime.broker_url)]
-    if runtime.backend is not None and runtime.backend_url is not None:
-        sides.append(("backend", runtime.backend.capabilities.processes, runtime.backend_url))
-    for side, shared, url in sides:
-        if not shared:
-            raise CapabilityError(
-                f"{url.scheme}:// lives inside one process; other processes do not see its data",
-                where=f'{side} = "{url}" from {runtime.config.origin(side)}',
-                fix=f'Use one that processes share, e.g.  {side} = "sqlite:///.queuekit.db"',
-            )
+    for side, url in _in_this_process(runtime):
+        raise CapabilityError(
+            f"{url.scheme}:// lives inside one process; other processes do not see its data",
+            where=f'{side} = "{url}" from {runtime.config.origin(side)}',
+            fix=f'Use one that processes share, e.g.  {side} = "sqlite:///.queuekit.db"',
+        )
+
+
+def look_up(runtime: Runtime, id: str) -> str:
+    """Return how to learn why message *id* waits; no command sees an engine that lives inside this process."""
+    for _, url in _in_this_process(runtime):
+        return (
+            f"{url.scheme}:// lives inside this process: only a worker in it, or queue.run() in a test, runs the "
+            "message, and commands do not see it"
+        )
+    return f"See:  queuekit why {id}"
+
+
+def _in_this_process(runtime: Runtime) -> Iterator[tuple[str, EngineURL]]:
+    """Yield the settings and URLs of the engines that other processes do not see."""
+    if not runtime.broker.capabilities.processes:
+        yield "broker", runtime.broker_url
+    if runtime.backend is not None and runtime.backend_url is not None and not runtime.backend.capabilities.processes:
+        yield "backend", runtime.backend_url

@@ -123,6 +123,12 @@ class Results:
         with time_limit(runtime.config.send_timeout):
             backend.delete([result_key(id), progress_key(id), cancel_key(id)])
 
+    def look_up(self, id: str) -> str:
+        """Return how to learn why message *id* has no outcome."""
+        from queuekit.client.requirements import look_up  # only errors need it
+
+        return look_up(self._runtime(), id)
+
 
 def _checked(ids: Sequence[str]) -> Sequence[str]:
     """Return *ids* if they are a list of valid ids."""

@@ -662,14 +662,19 @@ def _raises(unique: UniqueKey | Unique | bool | str | None) -> bool:  # noqa: FB
     return isinstance(unique, UniqueKey) and unique.on_conflict == "raise"
 
 
-def conflict_in(sent: Sequence[Sent]) -> UniqueConflictError | None:
-    """Return the error to raise for the calls that may not be duplicates, and are; ``None`` without any."""
+def conflict_in(sent: Sequence[Sent], look_up: Callable[[str], str]) -> UniqueConflictError | None:
+    """Return the error to raise for the calls that may not be duplicates, and are; ``None`` without any.
+
+    Args:
+        sent: What became of the calls.
+        look_up: Returns how to learn why a message waits.
+    """
     holders = {place: one.id for place, one in enumerate(sent) if one.rejected}
     if not holders:
         return None
     first, *others = holders.values()
     more = f" ({len(others)} more calls of {len(sent)} were not sent)" if others else ""
-    error = UniqueConflictError(f"not sent: {first} holds its unique key{more}", fix=f"See  queuekit why {first}")
+    error = UniqueConflictError(f"not sent: {first} holds its unique key{more}", fix=look_up(first))
     error.id, error.holders = first, holders
     return error
 

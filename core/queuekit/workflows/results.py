@@ -260,7 +260,8 @@ class GroupResult(Generic[R_co]):
         return Wait(timeout, self._source.clock)
 
     def _late(self, missing: list[str], wait: Wait) -> Exception:
-        return wait.ended(f"{self.id}: {len(missing)} of {len(self.ids)} have not ended")
+        what = f"{self.id}: {len(missing)} of {len(self.ids)} have not ended"
+        return wait.ended(what, fix=self._source.look_up(missing[0]))
 
     def _look(self, ids: list[str]) -> list[Info]:
         """Return the information about the members that have ended."""

@@ -16,7 +16,7 @@ from django.tasks.signals import task_enqueued
 from django.utils import timezone
 
 from queuekit.backend import Condition, Record
-from queuekit.client.requirements import require_shared, unmet_requirements
+from queuekit.client.requirements import look_up, require_shared, unmet_requirements
 from queuekit.client.runtime import Runtime
 from queuekit.client.sender import Sent, conflict_in
 from queuekit.errors import QueuekitError
@@ -217,7 +217,8 @@ class QueuekitBackend(BaseTaskBackend):
         """Send a call that another message may stand for; its record follows when it is known that none does."""
         sent = self.holder.send(call, None)
         if sent.rejected:
-            raise conflict_in([sent]) or RuntimeError("nothing was sent")
+            look = partial(look_up, self.holder.app.runtime)
+            raise conflict_in([sent], look) or RuntimeError("nothing was sent")
         if record is None or (sent.duplicate and not sent.merged):
             return self._of_holder(sent, result)
         runtime = self.holder.app.runtime
