@@ -69,6 +69,7 @@ def dead(shop: Path) -> str:
     [
         pytest.param(("add", "1", "y=2"), "3\n", id="function"),
         pytest.param(("price", '{"price": 7}'), "tasks.price 7\n", id="coroutine-with-context-and-class"),
+        pytest.param(("add", "x", "y=y", "--unchecked"), "xy\n", id="unchecked"),
         pytest.param(("add", "-5", "--json"), '{\n  "task": "tasks.add",\n  "result": -5\n}\n', id="json"),
     ],
 )

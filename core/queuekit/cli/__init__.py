@@ -4,7 +4,7 @@ Data goes to standard output, everything else to standard error. A usage error p
 exit code of its kind; see docs/reference/cli.md.
 
 Import ``main``. Each command is a module.
-Imports from: the top of the package, logs, wire, plugins, config, client, schedules, execution,
+Imports from: the top of the package, logs, wire, plugins, config, tasks, client, schedules, execution,
 operations, worker.
 """
 

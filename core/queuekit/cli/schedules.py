@@ -11,15 +11,13 @@ import click
 from click.core import ParameterSource
 
 from queuekit.app import Queuekit
+from queuekit.cli.arguments import CallCommand, typed_call, unchecked_option
 from queuekit.cli.options import common_options, duration_option, engine_options, json_option, pass_session
 from queuekit.cli.output import age, columns, echo, fields, moment, one_line, print_json, when
-from queuekit.cli.send import SendCommand, parse_arguments
 from queuekit.cli.session import Session, need_shared
-from queuekit.errors import ArgumentsError
 from queuekit.schedules.due import MISFIRES, OVERLAPS
 from queuekit.schedules.manager import ScheduleView
 from queuekit.schedules.triggers import When, when_from_text
-from queuekit.signature import Signature
 from queuekit.states import State
 from queuekit.wire.records import Info
 
@@ -112,13 +110,14 @@ def upcoming(*, when_text: str, tz: str, count: int, after: datetime | None, as_
         click.echo(_local(tick, chosen))
 
 
-@command.command("add", cls=SendCommand)
+@command.command("add", cls=CallCommand)
 @click.argument("name")
 @click.argument("when_text", metavar="WHEN")
 @click.argument("task")
 @click.argument("arguments", metavar="[ARGS]... [NAME=VALUE]...", nargs=-1)
 @click.option("--queue", metavar="NAME", help="Queue to use instead of the task's own.")
 @click.option("--priority", type=click.IntRange(0, 9), help="9 runs first.")
+@unchecked_option
 @_rule_options
 @json_option
 @engine_options
@@ -134,6 +133,7 @@ def add(
     arguments: tuple[str, ...],
     queue: str | None,
     priority: int | None,
+    unchecked: bool,
     as_json: bool,
     **rules: Any,
 ) -> None:
@@ -145,7 +145,9 @@ def add(
     chosen = when_from_text(when_text, tz=rules.pop("tz"))
     app, _ = session.app()
     need_shared(app)
-    call = _call(app, task, arguments).options(queue=queue, priority=priority)
+    chosen_task, usage = app.tasks.find(task), f"queuekit schedules add NAME WHEN {task}"
+    args, kwargs = typed_call(chosen_task, arguments, usage=usage, unchecked=unchecked)
+    call = chosen_task.si(*args, **kwargs).options(queue=queue, priority=priority)
     view = app.schedules.add(name, chosen, call, **_given(rules))
     _report(session, app, view, as_json=as_json)
 
@@ -241,18 +243,6 @@ def remove(session: Session, *, names: tuple[str, ...]) -> None:
     for name in names:
         app.schedules.remove(name)
         session.say(f"removed  {name}")
-
-
-def _call(app: Queuekit, task: str, arguments: tuple[str, ...]) -> Signature[Any]:
-    chosen = app.tasks.find(task)
-    args, kwargs = parse_arguments(arguments)
-    try:
-        call: Signature[Any] = chosen.si(*args, **kwargs)
-    except ArgumentsError as error:
-        usual = " ".join([task, *map(str.upper, chosen.parameters.names)])
-        error.fix = error.fix or f"Write e.g.:  queuekit schedules add NAME WHEN {usual}"
-        raise
-    return call
 
 
 def _given(rules: dict[str, Any]) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -11,59 +9,22 @@ from typing import Any
 import click
 
 from queuekit.app import Queuekit
+from queuekit.cli.arguments import CallCommand, parse_value, typed_call, unchecked_option
 from queuekit.cli.options import common_options, duration_option, engine_options, json_option, pass_session
 from queuekit.cli.output import as_json as to_json
 from queuekit.cli.output import echo, print_json
 from queuekit.cli.session import Session, need_shared
-from queuekit.errors import ArgumentsError, NoBackendError, ResultTimeout, TaskFailed, did_you_mean
+from queuekit.errors import NoBackendError, ResultTimeout, TaskFailed, did_you_mean
 from queuekit.operations.admin import Admin
 from queuekit.result import Result
 
-__all__ = ["command", "parse_arguments", "parse_value"]
+__all__ = ["command"]
 
-KEYWORD = re.compile(r"[A-Za-z_]\w*=", re.ASCII)
-NEGATIVE = re.compile(r"-\.?\d")
-OPTION = re.compile(r"--?[A-Za-z]")
-_SHIELD = "\0"
 PATIENCE = 2.0
 """Seconds to wait before a reminder that no worker serves the queue."""
 
 
-class SendCommand(click.Command):
-    """Reads ``-5`` as a number, not as an option, unless it follows an option as its value."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse *args* with negative numbers shielded."""
-        before = ["", *args]
-        shielded = [
-            _SHIELD + arg if NEGATIVE.match(arg) and not OPTION.match(previous) else arg
-            for previous, arg in zip(before, args, strict=False)
-        ]
-        return super().parse_args(ctx, shielded)
-
-
-def parse_value(text: str) -> Any:
-    """Return the value of *text* if it is JSON, else *text* itself."""
-    try:
-        return json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return text
-
-
-def _no_constant(name: str) -> Any:
-    """Refuse ``NaN`` and infinities, which are not JSON: they stay text."""
-    raise ValueError(name)
-
-
-def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
-    """Return the positional arguments, and those written ``name=value``."""
-    texts = tuple(text.removeprefix(_SHIELD) for text in texts)
-    named = [text.partition("=") for text in texts if KEYWORD.match(text)]
-    args = [parse_value(text) for text in texts if not KEYWORD.match(text)]
-    return args, {name: parse_value(value) for name, _, value in named}
-
-
-@click.command(cls=SendCommand)
+@click.command(cls=CallCommand)
 @click.argument("task")
 @click.argument("arguments", metavar="[ARGS]... [NAME=VALUE]...", nargs=-1)
 @duration_option("--delay", help="Wait this long before the task may start, e.g. 10m.")
@@ -80,6 +41,7 @@ def parse_arguments(texts: tuple[str, ...]) -> tuple[list[Any], dict[str, Any]]:
 )
 @click.option("--wait", is_flag=True, help="Wait for the result and print it instead of the id.")
 @duration_option("--timeout", help="How long --wait waits. Without it, as long as it takes.")
+@unchecked_option
 @json_option
 @engine_options
 @common_options
@@ -93,13 +55,15 @@ def command(
     wait: bool,
     timeout: float | None,
     service: tuple[str, ...],
+    unchecked: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Put one call of TASK on its queue and print the message's id.
 
-    TASK may be the last part of a task's name, if that is unique. Values are read as JSON if possible, otherwise as
-    text: 1 is a number, 'abc' and '"1"' are text.
+    TASK may be the last part of a task's name, if that is unique. Values are read as the task's annotations say: 1 is
+    text for a str, 2026-11-30 is a date for a date. Without annotations they are JSON if possible, otherwise text: 1 is
+    a number, 'abc' and '"1"' are text.
     """
     if timeout is not None and not wait:
         raise click.UsageError("--timeout needs --wait")
@@ -110,7 +74,8 @@ def command(
         _need_result(app, chosen.name, ignored=chosen.defaults.ignore_result)
     if service:
         options["broker"] = _service_options(service)
-    result = _sent(chosen, task, arguments, options)
+    args, kwargs = typed_call(chosen, arguments, usage=f"queuekit send {task}", unchecked=unchecked)
+    result: Result[Any] = chosen.options(**options).send(*args, **kwargs)
     if result.duplicate:
         taken = f"{result.id} waits, and runs with these arguments instead of its own"
         session.say(taken if result.merged else f"not sent: {result.id} holds its unique key")
@@ -133,18 +98,6 @@ def _service_options(texts: tuple[str, ...]) -> dict[str, Any]:
             raise click.BadParameter(f"expected NAME=VALUE, got {text!r}", param_hint="--broker-option")
         found[name] = parse_value(value)
     return found
-
-
-def _sent(task: Any, typed: str, arguments: tuple[str, ...], options: dict[str, Any]) -> Result[Any]:
-    """Send a call of *task*, named as *typed*."""
-    args, kwargs = parse_arguments(arguments)
-    try:
-        sent: Result[Any] = task.options(**options).send(*args, **kwargs)
-    except ArgumentsError as error:
-        usual = " ".join([typed, *map(str.upper, task.parameters.names)])
-        error.fix = error.fix or f"Write e.g.:  queuekit send {usual}"
-        raise
-    return sent
 
 
 def _say_who_serves(session: Session, app: Queuekit, queue: str) -> None:

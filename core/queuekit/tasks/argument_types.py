@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import product
 from typing import Any
 
 from queuekit.errors import ArgumentsError
@@ -19,6 +21,7 @@ from queuekit.tasks.conversion import (
     is_starting,
     is_structured,
 )
+from queuekit.values import frozen
 
 __all__ = ["ArgumentTypes"]
 
@@ -100,6 +103,29 @@ class ArgumentTypes:
         self._read()
         self._converted(args, kwargs, self._all or {}, STRICT)
 
+    def typed(
+        self, args: Sequence[Sequence[Any]], kwargs: Mapping[str, Sequence[Any]]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return the arguments that somebody has typed: of each, the first of its readings that fits its annotation.
+
+        What fits as it is comes before what has to be converted. Plain data for a class stays plain data.
+
+        Args:
+            args: The readings of each positional argument, the likeliest first.
+            kwargs: Those of the others.
+
+        Raises:
+            ArgumentsError: No reading of an argument fits its annotation; names it and the path inside it.
+        """
+        self._read()
+        known = self._all or {}
+        wanted = {
+            name: partial(_chosen, known.get(name), default, plain=name in self._structured)
+            for name, default in self._defaults.items()
+        }
+        named = {name: _Typed(one) for name, one in kwargs.items()}
+        return self._converted([_Typed(one) for one in args], named, wanted, LAX)
+
     def _converted(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], wanted: Mapping[str, Convert], mode: int
     ) -> tuple[list[Any], dict[str, Any]]:
@@ -127,6 +153,31 @@ class ArgumentTypes:
             raise ArgumentsError(text) from None
         except RecursionError:
             return value  # too deep to check: the encoder refuses it with the limit
+
+
+@frozen
+class _Typed:
+    """What somebody has typed for an argument."""
+
+    readings: Sequence[Any]
+    """What it may mean, the likeliest first."""
+
+
+def _chosen(convert: Convert | None, default: Any, typed: _Typed, path: str, _mode: int, *, plain: bool) -> Any:
+    """Return the reading that fits an annotation best; with *plain*, data for a class is not made an instance."""
+    if convert is None:
+        return typed.readings[0]
+    problems: list[MismatchError] = []
+    for step, reading in product((STRICT, BUILD, LAX), typed.readings):
+        if is_default(reading, default):
+            return reading
+        try:
+            made = convert(reading, path, step)
+        except MismatchError as error:
+            problems.append(error)
+        else:
+            return reading if plain and step == BUILD else made
+    raise problems[-len(typed.readings)]
 
 
 def _scalar(annotation: Any, names: Names) -> Any:

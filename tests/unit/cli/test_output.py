@@ -6,11 +6,12 @@ from typing import Any
 import attrs
 import pytest
 
+from queuekit import Queuekit
+from queuekit.cli.arguments import parse_value, typed_call
 from queuekit.cli.message_view import as_document
 from queuekit.cli.output import age, as_json, columns, fields, moment, one_line, span, when
 from queuekit.cli.program import error_lines
-from queuekit.cli.send import parse_arguments, parse_value
-from queuekit.errors import QueuekitError
+from queuekit.errors import ArgumentsError, QueuekitError
 from queuekit.operations.admin import MessageView
 from queuekit.states import State
 from queuekit.wire.records import Info
@@ -119,10 +120,31 @@ def test_value_is_json_else_text(text: str, value: Any) -> None:
 
 def test_arguments_are_positional_or_named() -> None:
     """``name=value`` is a keyword argument; what only looks a bit like one is not."""
-    args, kwargs = parse_arguments(("1", "x=2", "a b=c", "9=8", 'y={"k": "v=w"}'))
+    task = Queuekit(eager=True).task(name="show")(show)
+
+    args, kwargs = typed_call(task, ("1", "x=2", "a b=c", "9=8", 'y={"k": "v=w"}'), usage="")
 
     assert args == [1, "a b=c", "9=8"]
     assert kwargs == {"x": 2, "y": {"k": "v=w"}}
+
+
+def test_arguments_that_are_not_checked_are_json_else_text() -> None:
+    """Who asks for it sends what the annotations do not allow, as it would be read without them."""
+    task = Queuekit(eager=True).task(name="add")(add)
+
+    assert typed_call(task, ("x", "y=5"), usage="", unchecked=True) == (["x"], {"y": 5})
+    with pytest.raises(ArgumentsError, match="argument 'x': expected int, got str 'x'") as caught:
+        typed_call(task, ("x", "y=5"), usage="")
+    assert caught.value.fix.endswith("add  --unchecked")
+
+
+def add(x: int, y: str = "") -> None:
+    """Do nothing."""
+
+
+def show(*args: Any, **kwargs: Any) -> Any:
+    """Return what it is called with."""
+    return args, kwargs
 
 
 def test_error_has_at_most_six_short_lines() -> None:

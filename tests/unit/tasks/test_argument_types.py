@@ -17,6 +17,7 @@ import pytest
 from typing_extensions import TypeAliasType
 
 from queuekit import Queuekit, Signature, chain, chord
+from queuekit.cli.arguments import readings
 from queuekit.errors import ArgumentsError, OptionError, TaskFailed
 
 
@@ -238,6 +239,62 @@ def test_accepts_an_int_for_a_float_and_checks_the_rest() -> None:
         scale.send(1, k=5)  # pyright: ignore[reportArgumentType]
 
 
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    """A dataclass that may be in a set."""
+
+    name: str
+
+
+@pytest.mark.parametrize(
+    ("annotation", "text", "value"),
+    [
+        pytest.param(int, "5", 5, id="int"),
+        pytest.param(int, '"5"', 5, id="quoted-int"),
+        pytest.param(str, "5", "5", id="text"),
+        pytest.param(str, "null", "null", id="word-of-json"),
+        pytest.param(str | None, "null", None, id="none"),
+        pytest.param(str, '"a"', "a", id="quoted-text"),
+        pytest.param(float, "5", 5, id="int-for-float"),
+        pytest.param(bool, "yes", True, id="bool"),
+        pytest.param(int | str, "5", 5, id="either"),
+        pytest.param(bool | str, "1", "1", id="as-it-is-first"),
+        pytest.param(date, "2026-11-30", date(2026, 11, 30), id="date"),
+        pytest.param(list[date], '["2026-11-30"]', [date(2026, 11, 30)], id="dates"),
+        pytest.param(tuple[int, ...], "[1, 2]", (1, 2), id="tuple"),
+        pytest.param(Status, "new", "new", id="enum-stays-plain"),
+        pytest.param(list[Tag], '[{"name": "a"}]', [{"name": "a"}], id="class-stays-plain"),
+        pytest.param(Any, "5", 5, id="anything"),
+    ],
+)
+def test_reads_what_is_typed_as_the_annotation_says(annotation: Any, text: str, value: Any) -> None:
+    """Of what a text may mean, the first that fits is sent: as it is, or else converted."""
+    types = returning(annotation).parameters.all_types
+
+    (found,), _ = types.typed([readings(text)], {})
+
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_says_why_nothing_that_is_typed_fits() -> None:
+    """The error is about the likeliest reading, and names the argument and the path inside it."""
+    types = returning(list[int]).parameters.all_types
+
+    with pytest.raises(ArgumentsError, match=r"\[1\]: expected int, got str 'b'"):
+        types.typed([readings('[1, "b"]')], {})
+
+
+def test_typed_default_fits() -> None:
+    """A text that equals the default is the default, whatever the annotation says."""
+    app = Queuekit(eager=True)
+
+    @app.task(name="page")
+    def page(size: int = "auto", *more: int) -> Any:  # type: ignore[assignment]  # pyright: ignore[reportArgumentType]
+        return size, more
+
+    assert page.parameters.all_types.typed([("auto",), (3, "3")], {}) == (["auto", 3], {})
+
+
 JSON = dict[str, "JSON"] | list["JSON"] | str | int | None
 
 
@@ -255,13 +312,6 @@ class Private:
     """An attrs class with a private field that has a default of another type."""
 
     _x: int = None  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
-
-
-@dataclasses.dataclass(frozen=True)
-class Tag:
-    """A dataclass that may be in a set."""
-
-    name: str
 
 
 @pytest.mark.parametrize("checked", [False, True], ids=["plain", "checked"])

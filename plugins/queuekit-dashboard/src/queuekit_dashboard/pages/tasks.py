@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from queuekit import durations
-from queuekit.cli.send import parse_value
+from queuekit.cli.arguments import parse_value, readings
 from queuekit.errors import OptionError
 from queuekit.operations.redaction import HIDDEN, hidden_parameters
 from queuekit.tasks.callables import body_of, signature_of
@@ -50,17 +50,7 @@ def form(call: PageRequest) -> HtmlPage:
 def send_it(call: PageRequest) -> Go:
     """Send a call of a task."""
     task = _task(call, call.need("name"))
-    kwargs: dict[str, Any] = {}
-    args: list[Any] = []
-    for field in _fields(call, task):
-        text = call.given(_FIELD + field["name"])
-        if not text:
-            continue
-        value = parse_value(text)
-        if field["many"] or field["by_place"]:
-            args += _items(field["name"], value, list) if field["many"] else [value]
-        else:
-            kwargs |= _items(field["name"], value, dict) if field["names"] else {field["name"]: value}
+    args, kwargs = _arguments(call, task)
     delay, queue = call.given("delay"), call.given("queue")
     options: dict[str, Any] = {"delay": durations.parse(delay) if delay else None, "queue": queue or None}
     result = task.options(**options).send(*args, **kwargs)
@@ -68,6 +58,30 @@ def send_it(call: PageRequest) -> Go:
         return Go(link("/message", id=result.id), "Not sent: this message holds its unique key.")
     call.admin.acted("send", by=call.by, on=task.name, ids=[result.id])
     return Go(link("/message", id=result.id), "Sent.")
+
+
+def _arguments(call: PageRequest, task: Task[..., Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments that the form holds, as the annotations read them.
+
+    Raises:
+        ArgumentsError: They do not match the function, or one does not fit its annotation.
+        OptionError: What fills ``*args`` or ``**kwargs`` is not of that kind.
+    """
+    args, kwargs = list[tuple[Any, ...]](), dict[str, tuple[Any, ...]]()
+    for field in _fields(call, task):
+        name, text = field["name"], call.given(_FIELD + field["name"])
+        if not text:
+            continue
+        if field["many"]:
+            args += [(item,) for item in _items(name, parse_value(text), list)]
+        elif field["names"]:
+            kwargs |= {key: (item,) for key, item in _items(name, parse_value(text), dict).items()}
+        elif field["by_place"]:
+            args.append(readings(text))
+        else:
+            kwargs[name] = readings(text)
+    task.parameters.check(tuple(args), kwargs)
+    return task.parameters.all_types.typed(args, kwargs)
 
 
 def _task(call: PageRequest, name: str) -> Task[..., Any]:
