@@ -86,7 +86,11 @@ class Middleware:
         yield
 
     def after_run(self, context: Context, state: str, error: BaseException | None) -> None:
-        """Run after a task's body with the state it reached. An error is logged."""
+        """Run after a task's body with the state it reached. An error is logged.
+
+        For a coroutine function it runs on the event loop. Give what blocks to ``loop.run_in_executor(None, ...)``: a
+        worker that stops waits two seconds for such threads.
+        """
 
     def on_retry(self, context: Context, error: str, delay: float) -> None:
         """Run after it was stored that a task runs again, in *delay* seconds, since it raised *error*.

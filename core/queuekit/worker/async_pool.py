@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from queuekit.control import TaskTimeout
 from queuekit.execution import children
@@ -81,6 +83,8 @@ class LoopPool:
         """Monotonic time at which the loop was asked for a sign of life; ``None`` once it answers."""
         self._ending = self._is_starting = False
         self.loop = self._loop = asyncio.new_event_loop()
+        self._helpers = ThreadPoolExecutor(thread_name_prefix="queuekit-helper")
+        self._loop.set_default_executor(self._helpers)
         renew_in_forks(self)
         self.thread = threading.Thread(target=self._turn, name="queuekit-loop", daemon=True)
         self.thread.start()
@@ -162,22 +166,36 @@ class LoopPool:
     def end_bodies(self) -> None:
         """Cancel the bodies that still run, and give them a moment to end; the loop goes on."""
         if self.thread.is_alive():
-            ending = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
-            with contextlib.suppress(TimeoutError):
-                ending.result(timeout=_LONGEST_END)
+            self._call(self._end())
 
-    def stop(self) -> None:
-        """End the loop: cancel what still runs on it, and abandon what does not end."""
+    def stop(self, within: float = _LONGEST_END) -> None:
+        """End the loop, and abandon what does not end.
+
+        What bodies and middlewares have left on it is cancelled. Threads that work for them may finish, since what they
+        tell belongs to a run.
+
+        Args:
+            within: Seconds that these threads may take.
+        """
         if not self.thread.is_alive():
             with contextlib.suppress(Exception):  # it is broken
                 self._loop.close()
             return
         self.end_bodies()
+        self._call(self._end_others())
+        ending = threading.Thread(target=self._helpers.shutdown, name="queuekit-helpers", daemon=True)
+        ending.start()
+        ending.join(within)
         self._ending = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self.thread.join(timeout=_LONGEST_END)
         if not self.thread.is_alive():
             self._loop.close()
+
+    def _call(self, ending: Coroutine[Any, Any, None]) -> None:
+        """Run *ending* on the loop, which may be blocked."""
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(ending, self._loop).result(timeout=_LONGEST_END)
 
     def ask(self, now: float) -> float:
         """Ask the loop for a sign of life, and return for how many seconds it has not answered."""
@@ -215,6 +233,15 @@ class LoopPool:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=_LONGEST_END / 2)
+
+    async def _end_others(self) -> None:
+        """Cancel the tasks that are no bodies, as ``asyncio.run()`` does at its end, and give them a moment."""
+        left = asyncio.all_tasks() - {asyncio.current_task(), *self._tasks.values()}
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_LONGEST_END / 2)
+        await self._loop.shutdown_asyncgens()
 
     def _cancel(self, run: Run) -> None:
         run.context.cancel()

@@ -73,6 +73,8 @@ _FINAL_SETTLE = 0.5
 """Least seconds to settle the remaining outcomes at the end."""
 _CLOSING_STEP = 0.02
 """Seconds between two looks at the bodies that still have resources open."""
+_TELLING = 2.0
+"""Seconds in which threads may finish that work for coroutines: what they tell, such as a signal, belongs to a run."""
 _KILLED_SOON = 1.25
 """Seconds before the end of a stop at which a process that has a supervisor closes its resources under bodies that run
 on: it is killed a quarter of a second later."""
@@ -524,7 +526,8 @@ class Worker:
         if self._resources is not None:
             self._close_resources(self._resources, deadline)
         if self._loop_pool is not None:
-            self._loop_pool.stop()
+            left = 0.0 if self._hurry.is_set() else deadline - _KILLED_SOON - self._runtime.clock.monotonic()
+            self._loop_pool.stop(max(0.0, min(left, _TELLING)))
         self.app.close()
 
     def _stop_parts(self) -> None:

@@ -15,8 +15,8 @@ from queuekit.execution.outcome import Outcome, Run
 from queuekit.wire.records import read_info
 from queuekit.worker.async_pool import LoopPool
 from queuekit.worker.run_table import RunTable
-from support.waiting import wait_until
-from support.working import executor_of, make_app, prepared
+from support.waiting import PATIENCE, wait_until
+from support.working import burst, executor_of, make_app, prepared
 
 
 def app_with(function: Callable[..., Any], **options: Any) -> Queuekit:
@@ -571,3 +571,28 @@ def test_bodies_that_never_wait_let_others_go_on(monkeypatch: pytest.MonkeyPatch
 
     assert words(outcomes) == ["done"] * len(outcomes)
     assert order.index("waited") < len(others)
+
+
+def test_what_bodies_leave_ends_before_the_worker_returns() -> None:
+    """A task on the loop is cancelled, and a thread that works for a body, or tells of its end, may finish."""
+    app, cancelled, told, left = make_app(), threading.Event(), list[bool](), list[object]()
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    def tell() -> None:
+        told.append(cancelled.wait(PATIENCE))
+
+    @app.task(name="leaves")
+    async def leaves() -> None:
+        left.append(asyncio.create_task(waits()))
+        left.append(asyncio.get_running_loop().run_in_executor(None, tell))
+        await asyncio.sleep(0)
+
+    leaves.send()
+    burst(app)
+
+    assert told == [True]
