@@ -146,6 +146,7 @@ class TaskLogFilter(logging.Filter):
         return True
 
 
+_OF_EVENT = (("task_id", "id"), ("task", "task"), ("queue", "queue"), ("attempt", "attempt"), ("worker", "worker"))
 _NOWHERE: dict[str, Any] = {"task_id": "", "task": "", "queue": "", "attempt": None}
 
 
@@ -156,5 +157,9 @@ def _of_run(context: Context) -> dict[str, Any]:
 
 def _of_event(event: dict[str, Any]) -> dict[str, Any]:
     """Return what an event says about its message and worker; ``id`` is that of the message."""
-    found = {name: event[name] for name in ("task", "queue", "attempt", "worker") if event.get(name) not in (None, "")}
-    return {**found, "task_id": event["id"]} if event.get("id") else found
+    found = {}
+    for name, field in _OF_EVENT:
+        value = event.get(field)
+        if value is not None and value != "":
+            found[name] = value
+    return found

@@ -963,4 +963,4 @@ def _moment(epoch: float) -> str:
 
 def _data(event: Event) -> dict[str, Any]:
     """Return the ``extra`` of a log record, under one key: a key such as ``message`` would clash with logging's own."""
-    return {"queuekit": {"event": type(event).__name__, **attrs.asdict(event)}}
+    return {"queuekit": {"event": type(event).__name__, **attrs.asdict(event, recurse=False)}}

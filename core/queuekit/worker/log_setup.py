@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from functools import lru_cache
 from typing import Any
 
 from queuekit.context import TaskLogFilter
@@ -27,10 +28,9 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as JSON."""
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         had = vars(record)
         row: dict[str, Any] = {
-            "time": f"{moment}.{int(record.msecs):03d}Z",
+            "time": f"{_in_utc(int(record.created))}.{int(record.msecs):03d}Z",
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -43,6 +43,16 @@ class JsonFormatter(logging.Formatter):
         given = {name: value for name, value in had.items() if name not in _USUAL and name not in _OF_TASKS}
         row |= {name if name not in row else f"extra_{name}": value for name, value in given.items()}
         return _as_json(row)
+
+
+@lru_cache(maxsize=1)  # a busy worker writes thousands of lines a second
+def _in_utc(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+@lru_cache(maxsize=1)
+def _here(second: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
 
 
 def _as_json(row: dict[str, Any]) -> str:
@@ -67,10 +77,9 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return *record* as text."""
-        moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
         source = " ".join(filter(None, [str(record.process), getattr(record, "worker", "")]))
         text = clean(record.getMessage(), lines=True)
-        line = f"{moment}.{int(record.msecs):03d} {record.levelname:<7} {source}: {text}"
+        line = f"{_here(int(record.created))}.{int(record.msecs):03d} {record.levelname:<7} {source}: {text}"
         task_id = getattr(record, "task_id", "")
         if task_id and not record.name.startswith("queuekit."):
             line += f" [{clean(str(task_id))}]"
