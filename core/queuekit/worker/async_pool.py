@@ -163,10 +163,13 @@ class LoopPool:
         """Raise ``CancelledError`` inside the body of *run*, and tell its context."""
         self._loop.call_soon_threadsafe(self._cancel, run)
 
-    def end_bodies(self) -> None:
-        """Cancel the bodies that still run, and give them a moment to end; the loop goes on."""
-        if self.thread.is_alive():
-            self._call(self._end())
+    def end_bodies(self) -> bool:
+        """Cancel the bodies that still run, and give them a moment to end; the loop goes on.
+
+        Returns:
+            Whether the loop answers.
+        """
+        return self.thread.is_alive() and self._call(self._end())
 
     def stop(self, within: float = _LONGEST_END) -> None:
         """End the loop, and abandon what does not end.
@@ -181,8 +184,8 @@ class LoopPool:
             with contextlib.suppress(Exception):  # it is broken
                 self._loop.close()
             return
-        self.end_bodies()
-        self._call(self._end_others())
+        if self.end_bodies():
+            self._call(self._end_others())
         ending = threading.Thread(target=self._helpers.shutdown, name="queuekit-helpers", daemon=True)
         ending.start()
         ending.join(within)
@@ -192,10 +195,12 @@ class LoopPool:
         if not self.thread.is_alive():
             self._loop.close()
 
-    def _call(self, ending: Coroutine[Any, Any, None]) -> None:
-        """Run *ending* on the loop, which may be blocked."""
+    def _call(self, ending: Coroutine[Any, Any, None]) -> bool:
+        """Run *ending* on the loop, and return whether it answers; it may be blocked."""
         with contextlib.suppress(TimeoutError):
             asyncio.run_coroutine_threadsafe(ending, self._loop).result(timeout=_LONGEST_END)
+            return True
+        return False
 
     def ask(self, now: float) -> float:
         """Ask the loop for a sign of life, and return for how many seconds it has not answered."""
