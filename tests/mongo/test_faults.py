@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import attrs
 import pytest
+from pymongo.client_session import ClientSession
 
 from queuekit.backend import Condition, Join, Record
 from queuekit.broker import Ack, CommitItem, Dead, Delivery, Release, Replace
@@ -37,6 +38,8 @@ HOW: dict[str, dict[str, Any]] = {
 T = TypeVar("T")
 COMMANDS = ("insert", "update", "find", "aggregate", "commitTransaction")
 LEASE = 3_600.0
+SOON = 30.0
+"""Seconds: half of those for which the server lets a transaction live."""
 
 
 @pytest.fixture
@@ -343,6 +346,54 @@ def test_a_commit_that_hangs_keeps_no_other_lease_from_being_extended(
     assert [one.id for one in again] == [held[7].id]
 
 
+def test_who_dies_while_it_extends_locks_nothing(
+    connect: Callable[..., MongoBroker], queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever releases its messages, such as one that frees a slot for which they wait, does not wait for them."""
+
+    class Killed(BaseException):
+        """The process is gone."""
+
+    def die(*args: Any, **options: Any) -> None:
+        real(*args, **options)
+        raise Killed
+
+    prefix, real = unique_name("t"), leases._extend
+    dead, alive = connect(prefix=prefix), connect(prefix=prefix)
+    dead.send(messages(queue, 2))
+    held = dead.receive([queue], limit=2, wait=PATIENCE, lease=LEASE)
+    with monkeypatch.context() as patched:
+        patched.setattr(leases, "_extend", die)
+        patched.setattr(ClientSession, "abort_transaction", lambda _: None)
+        with pytest.raises(Killed):
+            dead.extend([one.lease for one in held], lease=LEASE)
+
+    assert alive.settle([Release(one) for one in held]) == []
+
+
+@pytest.mark.parametrize("way", ["lease-ends", "given-back"])
+def test_who_dies_in_a_commit_of_what_it_has_taken_over_locks_nothing(
+    connect: Callable[..., MongoBroker], queue: str, way: str
+) -> None:
+    """As if it had claimed the messages itself: a worker takes over those of others that wait for a slot."""
+    prefix = unique_name("t")
+    other, dead, alive = (connect(prefix=prefix) for _ in range(3))
+    other.send(messages(queue, 3))
+    held = other.receive([queue], limit=2, wait=PATIENCE, lease=LEASE)
+    assert len(dead.receive([queue], limit=1, wait=PATIENCE, lease=LEASE)) == 1
+    assert dead.extend([one.lease for one in held], lease=0.3 if way == "lease-ends" else LEASE) == []
+    session = dead._engine._own_session()
+    session.start_transaction()
+    settling.carry_out(dead._engine, [Ack(one) for one in held], session=session)
+
+    if way == "given-back":
+        assert alive.settle([Release(one, counted=True) for one in held]) == []
+    again = alive.receive([queue], limit=1, wait=SOON, lease=LEASE)
+
+    session.abort_transaction()
+    assert [one.id for one in again] == [held[0].id]
+
+
 def test_who_dies_while_it_extends_keeps_nobody_else_waiting(connect: Callable[..., MongoBroker], queue: str) -> None:
     """The server keeps the messages of a dead supervisor locked for a while, but those of others are taken back."""
     prefix = unique_name("t")
@@ -443,11 +494,17 @@ def test_a_backend_survives_the_cut_of_its_stream(server: ReplicaSet, broker: Mo
     assert [list(each) for each in found] == [[record.key]]
 
 
+def extend_what_others_lock(broker: MongoBroker, held: Delivery) -> object:
+    """Extend a lease as it is done where a plain update takes too long."""
+    with broker._engine.calls():
+        return leases._extend_unlocked(broker._engine, [held.lease], lease=LEASE)
+
+
 OPENERS: dict[str, Callable[[MongoBroker, Delivery], object]] = {
     "commit": lambda broker, held: broker.commit(
         [CommitItem(settlement=Ack(held), records=(Record(key=f"result:{held.id}", ttl=60.0),))]
     ),
-    "extend": lambda broker, held: broker.extend([held.lease], lease=LEASE),
+    "extend": extend_what_others_lock,
 }
 
 

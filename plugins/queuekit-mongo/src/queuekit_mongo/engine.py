@@ -316,6 +316,11 @@ class Engine:
                 self._session_id = self._own_session().session_id["id"]
         return self._session_id
 
+    @property
+    def claims_as(self) -> object:
+        """The session id that this process's claims name; ``None`` if it has claimed nothing. No round trip."""
+        return self._session_id if self._pid == os.getpid() else None
+
     def kill_sessions(self, ids: Iterable[object]) -> None:
         """End the transactions of other processes' sessions; if that is not allowed, they time out."""
         # Drop foreign values: they would make the server refuse the whole command.

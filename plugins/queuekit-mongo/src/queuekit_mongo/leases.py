@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pymongo
@@ -45,7 +46,7 @@ FAIR_PERIOD = 0.25
 SWEEP = 30.0
 """Seconds between two removals of lanes without messages."""
 MOMENT = 0.5
-"""Seconds to reclaim the expired leases of one holder before those of others are reclaimed."""
+"""Seconds to reclaim the expired leases of one holder, or to extend some, before others do not wait for that."""
 _PORTION = 15
 """Queues per query for their next delayed message: the server merges at most 200 ranges, ten for each queue."""
 _HELD_PORTION = 100
@@ -135,8 +136,8 @@ class Upkeep:
     def _give_back(self, ids: list[Any]) -> int:
         """Return messages of one holder whose leases have ended to their queue; return how many there were.
 
-        If the supervisor died while it extended them, they are locked for as long as the server lets a transaction
-        live. Other messages do not wait for that.
+        If a process died while it extended those of a holder that hangs, they are locked for as long as the server lets
+        a transaction live. Other messages do not wait for that.
         """
         messages = self._engine.messages
         surely = {"_id": {"$in": ids}, "state": LEASED, "$expr": {"$lte": ["$until", "$$NOW"]}}
@@ -175,20 +176,35 @@ def _portions(queues: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     return (queues[first : first + size] for first in range(0, len(queues), size))
 
 
-def until(lease: float) -> list[Doc]:
-    """Return the update that makes a lease end *lease* seconds from now."""
-    return [{"$set": {"until": {"$add": ["$$NOW", int(lease * 1000)]}}}]
+def until(lease: float, session: object = None) -> list[Doc]:
+    """Return the update that makes a lease end *lease* seconds from now, and names the *session* of its new holder."""
+    fields: Doc = {"until": {"$add": ["$$NOW", int(lease * 1000)]}}
+    return [{"$set": fields if session is None else fields | {"session": session}}]
 
 
 def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
     """Make *leases* end *lease* seconds from now, and return those already lost.
 
-    A message that its holder is committing is locked. A plain update would wait for it, and delay the other leases; a
+    This takes no transaction: a process that is killed in one leaves it open, and nobody knows its session. A process
+    that claims messages may commit what it has extended, so it is named in the place of who has claimed that.
+    """
+    if not engine.transacts():
+        return _extend(engine, leases, lease)
+    try:
+        return engine.insist(lambda: _extend(engine, leases, lease, within=MOMENT))
+    except PyMongoError as error:
+        if not error.timeout:
+            raise
+    return _extend_unlocked(engine, leases, lease=lease)
+
+
+def _extend_unlocked(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+    """Extend those of *leases* whose messages no transaction has locked, and return those already lost.
+
+    A message that its holder is committing is locked. A plain update waits for it, and delays the other leases; a
     transaction fails at once. So the batch is halved until each locked message is alone. It is being settled, and does
     not need its lease extended.
     """
-    if not engine.transacts():
-        return _extend(engine, leases, lease, None)
     try:
         return engine.in_one_transaction(lambda session: _extend(engine, leases, lease, session))
     except OperationFailure as error:
@@ -197,17 +213,26 @@ def extend(engine: Engine, leases: Sequence[Lease], *, lease: float) -> list[Lea
     if len(leases) == 1:
         return []
     middle = len(leases) // 2
-    return [lost for part in (leases[:middle], leases[middle:]) for lost in extend(engine, part, lease=lease)]
+    return [lost for part in (leases[:middle], leases[middle:]) for lost in _extend_unlocked(engine, part, lease=lease)]
 
 
-def _extend(engine: Engine, leases: Sequence[Lease], lease: float, session: ClientSession | None) -> list[Lease]:
+def _extend(
+    engine: Engine,
+    leases: Sequence[Lease],
+    lease: float,
+    session: ClientSession | None = None,
+    *,
+    within: float | None = None,
+) -> list[Lease]:
     by_claim: dict[str, list[str]] = {}
     for one in leases:
         by_claim.setdefault(claim_of(one.token), []).append(message_id(one.queue, one.id))
-    matched = 0
+    change, matched = until(lease, engine.claims_as), 0
     for claim, ids in by_claim.items():
         held = {"_id": {"$in": ids}, "claim": claim, "state": LEASED}
-        matched += engine.messages.update_many(held, until(lease), session=session).matched_count
+        messages = engine.messages
+        with nullcontext() if within is None else pymongo.timeout(within):
+            matched += messages.update_many(held, change, session=session).matched_count
     if matched == len(leases):
         return []
     ids = [message_id(one.queue, one.id) for one in leases]
