@@ -45,8 +45,6 @@ _CONTENDED = 1.0
 """Seconds, on average, until a message comes back for which no start could be reserved."""
 _MISSED = 10.0
 """Seconds after its turn at which a message needs another one. Shorter, a busy worker would put off too many."""
-_REMEMBERED = 20_000
-"""Most tokens of messages that wait which a worker remembers."""
 _AFTER_A_CRASH = 2
 """Number of the delivery after a worker has died, unless the message was delivered more often."""
 
@@ -96,8 +94,6 @@ class Limiter:
         """Whether a task has a concurrency limit."""
         self._ahead: float | None = None
         """Seconds by which the broker's clock is ahead of the monotonic one, as far as known."""
-        self.waiting_here: dict[str, None] = {}
-        """Tokens of the messages that this worker has let wait, oldest first, as far as they are remembered."""
         self._owed: list[tuple[SlotKey, str, Claim]] = []
         """Slots that could not be freed yet."""
         self._next_look = 0.0
@@ -167,9 +163,6 @@ class Limiter:
                 contended.append(self._contended(run.delivery))
             elif wish.waits is not None:
                 waits[run.serial] = wish.waits.name, None
-                self.waiting_here[run.delivery.token] = None
-        while len(self.waiting_here) > _REMEMBERED:
-            del self.waiting_here[next(iter(self.waiting_here))]
         return without, contended
 
     def settled(self, outcomes: Sequence[Outcome], adopter: Adopter | None = None) -> None:
@@ -240,7 +233,7 @@ class Limiter:
             if place.name not in self._names:  # another app on this backend may have it, with messages elsewhere
                 if state.waiting and self._is_removed(place, state):
                     self._slots.dissolve(place, now)
-            elif state.waiting and state.extended <= now:
+            elif state.waiting and self._slots.is_due(state, now):
                 self._slots.extend(place, now)
             elif any(one.until <= now for one in state.holders.values()) or state.waiting:
                 moving.append(place)

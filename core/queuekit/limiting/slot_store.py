@@ -34,6 +34,8 @@ __all__ = ["TOGETHER", "Adopter", "Slots", "Wish"]
 
 WAITS = 3_600.0
 """Seconds of the lease of a message that waits; the upkeep extends it in time."""
+_EXTENDING = 60.0
+"""Seconds before the leases of those who wait are due to be extended in which nobody takes them over."""
 _TRIES = 50
 """Attempts to change a record that others change at the same time; each failure is the success of another."""
 
@@ -109,6 +111,7 @@ class Slots:
         self._backend, self._broker, self._lease = backend, broker, lease
         # Where a message cannot be held for as long as one likes, other processes may not be able to extend its lease.
         self._waits = broker.limits.max_lease or WAITS
+        self._extending = min(_EXTENDING, self._waits / 12)
         self._known: dict[SlotKey, Record] = {}
         """What was written last, of keys with holders: if nobody else has written since, no read is needed."""
         self._contended: set[SlotKey] = set()
@@ -184,9 +187,21 @@ class Slots:
 
         self._change([place], now, decide)
 
+    def is_due(self, state: SlotState, now: float) -> bool:
+        """Return whether the leases of those who wait are to be extended, or are just being extended."""
+        return state.extended <= now + self._extending
+
     def extend(self, place: SlotKey, now: float) -> None:
-        """Extend the leases of all who wait at *place*."""
+        """Extend the leases of all who wait at *place*.
+
+        The record says so before. A message that was taken over meanwhile would get a long lease, and if its worker
+        died with this one, nobody would make it short again.
+        """
         extended = set[Lease]()
+
+        def begin(states: States) -> None:
+            for state in states.values():
+                state.extended = now
 
         def decide(states: States) -> None:
             for state in states.values():
@@ -197,6 +212,7 @@ class Slots:
                 extended.update(waiting)
                 state.extended = now + self._waits / 3
 
+        self._change([place], now, begin)
         self._change([place], now, decide)
 
     # -- rounds
@@ -272,7 +288,7 @@ class Slots:
         Their leases are short before the record says that they hold a slot. So nobody has to end them if this process
         dies: until then they wait in the record, and then they are delivered again.
         """
-        if adopter is None or state.in_use >= state.most or state.waiting < _FEW:
+        if adopter is None or state.in_use >= state.most or state.waiting < _FEW or self.is_due(state, now):
             return []
         if not state.front and state.parts:
             self._load(state)

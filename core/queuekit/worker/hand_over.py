@@ -1,10 +1,10 @@
 """Start messages that wait for a slot right after the run that frees it, in the same worker.
 
 Without this, a slot moves on through a write, a release, a delivery, and a look at the limits: eight round trips for
-each start. Here, a worker that frees a slot reads the first messages of the line, if it has let them wait itself. It
-makes their leases as short as its others, and writes down that all of them hold the one slot. Then it runs them one
-after the other. It does so only with bodies that are quick, and few at a time: a message that waits for its turn here
-cannot take a slot that is freed elsewhere meanwhile.
+each start. Here, a worker that frees a slot reads the first messages of the line, whoever has let them wait. It makes
+their leases as short as its others, and writes down that all of them hold the one slot. Then it runs them one after the
+other. It does so only with bodies that are quick, and few at a time: a message that waits for its turn here cannot take
+a slot that is freed elsewhere meanwhile.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _WORK = 0.01
 """Seconds that their bodies may take together, as far as known."""
 _LONG = 0.2
 """Seconds after which a body has run longer than all of them were expected to take."""
+_LATER = 60.0
+"""Seconds that are left of a long lease, at least, when a usual one is over: also of one that has just begun."""
 
 
 class Port(Protocol):
@@ -69,6 +71,7 @@ class HandOver:
         self, runtime: Runtime, limiter: Limiter, worker: Port, *, seconds_of: Callable[[str], float | None]
     ) -> None:
         self._broker, self._lease = runtime.broker, runtime.config.worker.lease
+        self._queues = runtime.config.worker.queues
         self._limiter, self._worker, self._seconds_of = limiter, worker, seconds_of
         # Where `find` is not overridden, it walks through the queue.
         self._able = runtime.broker.capabilities.inspect and type(runtime.broker).find is not Broker.find
@@ -141,21 +144,17 @@ class HandOver:
             self._turns.discard(turns)
 
     def _deliveries(self, waiters: Sequence[Waiter], now: float) -> Iterator[Delivery]:
-        """Yield the first of *waiters* as deliveries, as far as they are in one queue and this worker has claimed them.
-
-        Who takes back the messages of a dead worker may have to end what that has left open, such as a transaction of
-        MongoDB, and finds it by who has claimed them.
-        """
-        queue, own = waiters[0].queue, self._limiter.waiting_here
-        some = list(takewhile(lambda waiter: waiter.queue == queue and waiter.token in own, waiters))
-        if not some:
+        """Yield the first of *waiters* as deliveries, as far as they are in one queue that this worker serves."""
+        queue = waiters[0].queue
+        if queue not in self._queues:
             return
+        some = list(takewhile(lambda waiter: waiter.queue == queue, waiters))
         found = {one.envelope.id: one for one in self._broker.find(queue, [waiter.id for waiter in some])}
         for waiter in some:
             one = found.get(waiter.id)
             if one is None or (one.place, one.number, one.crashes) != (Place.LEASED, waiter.number, 0):
                 return
-            if one.due <= now + self._lease:  # its lease may be about to be extended
+            if one.due <= now + self._lease + _LATER:  # its lease may be about to be extended
                 return
             yield Delivery(
                 envelope=one.envelope, token=waiter.token, number=one.number, sent_at=one.sent_at, claimed_at=now

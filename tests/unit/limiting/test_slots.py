@@ -1,14 +1,14 @@
 """Slots of concurrency limits: never more holders than slots, nobody forgotten, whoever reads and writes in between."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from queuekit import Queuekit
 from queuekit.backend import Record
-from queuekit.broker import Ack, Delivery, Place
+from queuekit.broker import Ack, Delivery, Lease, Place
 from queuekit.clock import VirtualClock
 from queuekit.limiting.slot_store import Slots, Wish
 from queuekit.limiting.slots import PART, SLOTS, SlotKey, SlotState, Waiter, beat_of, claim_of
@@ -141,6 +141,35 @@ def test_waiting_message_outlasts_the_lease_of_a_worker(app: Queuekit) -> None:
     pass_time(app, 10 * LEASE)
 
     assert {one.id for one in app.runtime.broker.receive(["default"], limit=9, wait=0, lease=LEASE)} == {first.id}
+
+
+def test_nobody_takes_over_what_is_about_to_get_a_long_lease(app: Queuekit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If both processes died in that moment, the message would wait for the end of that lease."""
+    first, *others = sent(app, 4)
+    ask(app, [first, *others])
+    extend, asked = app.runtime.broker.extend, list[str]()
+
+    class Spy:
+        """Would take all over."""
+
+        def adopt(self, place: SlotKey, waiters: Sequence[Waiter], now: float) -> tuple[list[Waiter], list[Waiter]]:
+            asked.extend(one.id for one in waiters)
+            return [], []
+
+        def adopted(self, place: SlotKey, waiters: Sequence[Waiter]) -> None:
+            """Do nothing."""
+
+    def meanwhile(leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        end = [(ONE, first.id, claim_of(first))]
+        slots_of(app).release(end, app.runtime.now(), adopter=Spy())
+        return extend(leases, lease=lease)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app.runtime.broker, "extend", meanwhile)
+        slots_of(app).extend(ONE, app.runtime.now())
+
+    assert asked == []
+    assert [one.id for one in take(app)] == [others[0].id]
 
 
 def test_redelivered_message_does_not_block_itself(app: Queuekit) -> None:

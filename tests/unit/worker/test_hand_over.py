@@ -10,12 +10,12 @@ import pytest
 from queuekit import Queuekit
 from queuekit.execution.limiter import Limiter
 from queuekit.execution.slot_turns import SlotTurns
-from queuekit.limiting.slots import SlotKey
+from queuekit.limiting.slots import SlotKey, Waiter
 from queuekit.limits import Concurrency, Rate
 from queuekit.operations.limits import list_limits
 from queuekit.worker import Worker
 from support.waiting import PATIENCE, wait_until
-from support.working import broker_of, burst, flaky_app, prepared, working
+from support.working import broker_of, burst, flaky_app, prepared, take, working
 
 
 @pytest.fixture
@@ -68,6 +68,36 @@ def test_line_moves_on_within_a_worker(app: Queuekit, kind: str) -> None:
     assert worker.stats["done"] == 200
     assert sum(seen.values()) < 250
     assert list_limits(app)[0].holders == ()
+
+
+def test_line_of_a_worker_that_is_gone_moves_on_in_another(app: Queuekit) -> None:
+    """As quickly as if that one had let the messages wait."""
+    ran = list[int]()
+    task = app.task(name="pay", limits=[Concurrency(1, name="crm")])(ran.append)
+    with app.limit("crm"):
+        app.send_many([task.s(number) for number in range(60)])
+        with working(app):
+            wait_until(lambda: list_limits(app)[0].waiting == 60)
+    seen = deliveries(app)
+
+    burst(app)
+
+    assert ran == list(range(60))
+    assert sum(seen.values()) < 20
+
+
+@pytest.mark.parametrize(("queue", "lease", "count"), [("default", 3_600, 2), ("default", 30, 0), ("other", 3_600, 0)])
+def test_worker_takes_over_what_surely_waits_in_its_queues(app: Queuekit, queue: str, lease: float, count: int) -> None:
+    """Others may wait for the same slot in other queues, or have been claimed just now, after the worker has looked."""
+    task = app.task(name="pay", limits=[Concurrency(1, name="crm")])(print)
+    app.send_many([task.options(queue=queue).s()] * 2)
+    found, worker = take(app, 2, queue=queue, lease=lease), Worker(app)
+    assert worker._hand_over is not None
+    worker._prefetch.observe("pay", 0.001)
+
+    runs = worker._hand_over.can_run(SlotKey("crm", ""), [*map(Waiter.of, found)], app.runtime.now() - 1)
+
+    assert len(runs) == count
 
 
 def test_what_has_another_limit_or_is_slow_is_delivered_again(app: Queuekit) -> None:
