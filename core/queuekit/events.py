@@ -804,8 +804,10 @@ class LogSubscriber:
             writer(event)
 
     def _started(self, event: TaskStarted) -> None:
+        if not self._task.isEnabledFor(logging.DEBUG):
+            return
         waited = "" if event.waited is None else f" waited {event.waited * 1000:.1f} ms"
-        self._task.info("start %s %s%s", event.task, event.id, waited, extra=_data(event))
+        self._task.debug("start %s %s%s", event.task, event.id, waited, extra=_data(event))
 
     def _finished(self, event: TaskFinished) -> None:
         spent = f"{event.duration * 1000:.1f} ms"

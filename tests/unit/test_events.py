@@ -47,7 +47,7 @@ RUN: dict[str, Any] = {"id": "id-1", "task": "shop.mail", "queue": "q", "attempt
 TRACE = "Traceback\n  ValueError: no\n"
 
 LINES = [
-    pytest.param(TaskStarted(**RUN, waited=0.0125), "INFO", "start shop.mail id-1 waited 12.5 ms", id="started"),
+    pytest.param(TaskStarted(**RUN, waited=0.0125), "DEBUG", "start shop.mail id-1 waited 12.5 ms", id="started"),
     pytest.param(TaskFinished(**RUN, state="SUCCESS", duration=0.5), "INFO", "done shop.mail id-1 500.0 ms", id="done"),
     pytest.param(
         TaskFinished(**RUN, state="PENDING", duration=0.1), "INFO", "snoozed shop.mail id-1 100.0 ms", id="snoozed"

@@ -60,6 +60,8 @@ ONE_SIGNAL = 1.0
 """Seconds after a signal within which further signals count as the same request."""
 _TRIES = 5
 _LONGEST_PAUSE = 30.0
+_NAMED = 5
+"""Most messages that a line about the end of a process names."""
 _ENDED_AS_TOLD = (0, DRAINED, -signal.SIGTERM)
 _OVERTIME = 5.0
 """Seconds past its time limit for which the lease of a body is still renewed."""
@@ -754,7 +756,8 @@ def _how_it_ended(child: _Child, code: int, held: Sequence[HeldLease]) -> str:
     if child.replaced:
         return f"was killed: {child.replaced}"
     if child.blamed is None:
-        return _how(code)
+        ran = [held_lease.id for held_lease in held if held_lease.serial in _entered(child)]
+        return f"{_how(code)}{_while_it_ran(ran)}"
     silent = f"sent no heartbeat for {child.silence.seconds:.0f} s"
     if not child.blamed:
         return f"{silent} and was killed"
@@ -762,6 +765,14 @@ def _how_it_ended(child: _Child, code: int, held: Sequence[HeldLease]) -> str:
     outlived = child.silence.has_lost_leases
     did = "held the interpreter for longer than its lease" if outlived else "ran past its time limit"
     return f"{silent} while {', '.join(ids) or 'a task'} {did}, and was killed"
+
+
+def _while_it_ran(ids: Sequence[str]) -> str:
+    """Name the messages whose bodies may have ended their process: nothing else in the log does."""
+    if not ids:
+        return ""
+    more = f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else ""
+    return f" while it ran {', '.join(ids[:_NAMED])}{more}"
 
 
 def _how(code: int) -> str:

@@ -180,7 +180,7 @@ def test_worker_ends_well_at_the_first_signal(number: signal.Signals, shop: Path
 def test_worker_ends_with_130_at_the_second_signal(shop: Path) -> None:
     """A second signal does not wait for running tasks, and shows in the exit code."""
     send("hang", folder=shop)
-    with worker(shop) as process:
+    with worker(shop, "--log-level", "DEBUG") as process:
         wait_for_line(process, "start tasks.hang")
         process.send_signal(signal.SIGINT)
         wait_for_line(process, "is stopping")

@@ -20,6 +20,7 @@ from queuekit.broker import Capabilities, Delivery, Place
 from queuekit.errors import CapabilityError, UnavailableError
 from queuekit.events import EngineBack, EngineDown, WorkerCrashed, WorkerGaveUp
 from queuekit.wire.records import entered_mark, worker_key
+from queuekit.worker import supervisor
 from queuekit.worker.app_ref import AppRef
 from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
@@ -27,7 +28,17 @@ from queuekit.worker.protocol import Drains, Stop
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.silent_answers import SilentAnswers
 from queuekit.worker.stacks import StackFile
-from queuekit.worker.supervisor import Supervisor, _Child, _how, _is_stopped, _memory, _renewable, _say, _signals
+from queuekit.worker.supervisor import (
+    Supervisor,
+    _Child,
+    _how,
+    _how_it_ended,
+    _is_stopped,
+    _memory,
+    _renewable,
+    _say,
+    _signals,
+)
 from support.working import backend_of, broker_of, counts, flaky_app, inside, make_app, seen, take
 
 
@@ -104,6 +115,25 @@ def test_refuses_to_start_with_what_the_broker_cannot_carry() -> None:
 def test_tells_in_words_how_a_process_ended(code: int, words: str) -> None:
     """As a person would say it."""
     assert _how(code) == words
+
+
+def test_names_what_a_dead_process_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those whose bodies had begun; nothing else in the log says which they were, and it names only some of many."""
+    monkeypatch.setattr(supervisor, "_NAMED", 2)
+    app = make_app()
+    held, _ = leases(app, 4)
+    child = child_of(app)
+
+    idle = _how_it_ended(child, -signal.SIGKILL, held)
+    child.run_table.enter(0, held[1].serial, time.monotonic())
+    one = _how_it_ended(child, -signal.SIGSEGV, held)
+    for row, held_lease in enumerate(held):
+        child.run_table.enter(row, held_lease.serial, time.monotonic())
+    many = _how_it_ended(child, -signal.SIGSEGV, held)
+
+    assert idle == "killed by SIGKILL, perhaps out of memory"
+    assert one == f"killed by SIGSEGV while it ran {held[1].id}"
+    assert many == f"killed by SIGSEGV while it ran {held[0].id}, {held[1].id} and 2 more"
 
 
 def test_hands_back_what_a_dead_process_held() -> None:
