@@ -109,6 +109,30 @@ def is_kept(house: House) -> bool:
 # -- somebody who has not logged in
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize("path", ["/dead", "/events", "/static/live.js", "/login"])
+def test_other_site_cannot_take_pages_in(house: House, path: str, site: str) -> None:
+    """Not as a frame, a script, an image or by fetch, which browsers may send passwords with; it may link to a page."""
+    uses = [("no-cors", "image"), ("no-cors", "script"), ("cors", "empty"), ("navigate", "iframe")]
+
+    refused = [house.owner.get(path, sec_fetch_site=site, sec_fetch_mode=mode, sec_fetch_dest=to) for mode, to in uses]
+    led = house.owner.get("/dead", sec_fetch_site=site, sec_fetch_mode="navigate", sec_fetch_dest="document")
+
+    assert {page.status for page in refused} == {403}
+    assert led.status == 200
+
+
+def test_head_is_no_login(fresh: House) -> None:
+    """Only a form spends a token; its method is checked before its origin can be left out."""
+    fresh.owner.post("/logout")
+    token = fresh.made.user_middleware[0].kwargs["access"].token
+
+    asked = fresh.stranger().ask("HEAD", "/login", fields={"token": token})
+
+    assert asked.status == 200
+    assert fresh.made.user_middleware[0].kwargs["access"].token == token
+
+
 @pytest.mark.parametrize("path", ["/", "/queue?name=default", "/message?id=x", "/dead", "/events", "/nothing"])
 def test_stranger_sees_no_page(house: House, path: str) -> None:
     """Without the cookie, no page answers, and none tells whether it exists."""
@@ -306,7 +330,13 @@ def test_other_kinds_of_forms_are_not_read(house: House, kind: str) -> None:
     assert is_kept(house)
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:9460", "127.0.0.1.evil.example", "", "[::1].evil"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("evil.example", "evil.example:9460", "127.0.0.1.evil.example", "", "[::1].evil", "localhost.", "[::1"),
+        *("localhost:port", "localhost:80@evil.example", "localhost:-1", "127.0.0.1:80:80", "localhost:123456"),
+    ],
+)
 def test_rebound_name_is_refused(house: House, host: str) -> None:
     """A name of another site that leads to this machine is answered with nothing, the login included."""
     pages = [house.owner.get(path, host=host) for path in ("/", "/login", "/static/live.js")]

@@ -151,6 +151,18 @@ def test_task_is_sent_by_a_form_of_its_signature(app: Queuekit) -> None:
     ]
 
 
+def test_form_that_is_sent_twice_sends_one_message(app: Queuekit) -> None:
+    """Two clicks on the button are one wish; a form that is loaded again is another."""
+    browser = browser_on(app)
+    first, second = (browser.field("/task?name=add", "id") or "" for _ in range(2))
+
+    for id in (first, first, second):
+        page = browser.post("/task/send", page="/task?name=add", name="add", id=id, **{"arg.x": "1"})
+        assert id in page.words
+
+    assert counts(app) == {"ready": 2}
+
+
 def test_task_takes_many_arguments(app: Queuekit) -> None:
     """``*args`` are a list, and ``**kwargs`` an object; other values are refused."""
     browser, form = browser_on(app), {"page": "/task?name=call", "name": "call"}

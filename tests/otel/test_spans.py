@@ -132,7 +132,7 @@ def make() -> Iterator[Callable[..., Queuekit]]:
         one = Queuekit(
             broker=f"memory://{new_id()}",
             otel={"enabled": True, **otel},
-            worker={"concurrency": 1, "queues": ["sums", "default"]},
+            worker={"concurrency": 1, "queues": ["sums", "default", "metered"]},
             log={"level": "CRITICAL"},
             eager=eager,
             middlewares=middlewares,
@@ -551,11 +551,11 @@ def test_metrics(make: Callable[..., Queuekit]) -> None:
     found = reader()
     app = make()
 
-    @app.task(name="fails", queue="sums")
+    @app.task(name="fails", queue="metered")
     def fails() -> None:
         raise ConnectionError("no")
 
-    @app.task(name="works", queue="sums")
+    @app.task(name="works", queue="metered")
     def works() -> None:
         pass
 
@@ -593,7 +593,7 @@ def test_counts_what_limits_let_wait(make: Callable[..., Queuekit]) -> None:
 
 
 def _points(found: InMemoryMetricReader) -> dict[tuple[str, str, str], int]:
-    """Return the counts on the queue ``sums`` by name, unit and error."""
+    """Return the counts on the queue ``metered`` by name, unit and error."""
     data: Any = found.get_metrics_data()
     return {
         (metric.name, metric.unit, point.attributes.get("error.type", "")): getattr(point, "count", None) or point.value
@@ -603,7 +603,7 @@ def _points(found: InMemoryMetricReader) -> dict[tuple[str, str, str], int]:
         for metric in scope.metrics
         if metric.name.startswith("messaging.")
         for point in metric.data.data_points
-        if point.attributes.get("messaging.destination.name") == "sums"
+        if point.attributes.get("messaging.destination.name") == "metered"
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import inspect
+import re
 import secrets
 from collections.abc import Awaitable, Collection, MutableMapping
 from hashlib import sha256
@@ -28,6 +29,8 @@ _SAFE = frozenset({"GET", "HEAD"})
 _OPEN = ("/static/", "/login")
 """Paths that anybody may ask for."""
 _LONGEST_COOKIE = 100
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d{0,5})?", re.ASCII)
+"""A name, or an address in brackets, and perhaps a port."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,11 +109,12 @@ class AccessGuard:
     def _stray(self, request: Request) -> Response | None:
         """Refuse a name that is not ours, which a rebound one is not, and a change that another site asks for."""
         host = request.headers.get("host", "")
-        name = host.rpartition(":")[0] if not host.endswith("]") and ":" in host else host
+        found = _HOST.fullmatch(host)
+        name = host if found is None else found[1]
         if self._hosts is not None and name.lower() not in self._hosts:
             return _text(f"{name[:100]!r} is not a name of this dashboard; see --allow-host", 421)
         if request.method in _SAFE:
-            return None
+            return _text("another site may only link here", 403) if _is_taken_in(request.headers) else None
         if request.method != "POST":
             return _text("only GET and POST are understood", 405)
         return None if _is_same_origin(request.headers, host) else _text("this form does not come from this site", 403)
@@ -128,6 +132,13 @@ class AccessGuard:
         if request.method not in _SAFE and access.role != "act":
             return _text(f"{access.name} may look, and not act", 403)
         return None
+
+
+def _is_taken_in(headers: Headers) -> bool:
+    """Return whether a browser says that a page of another site wants to use the answer, not to lead to it."""
+    if headers.get("sec-fetch-site", "none") in {"none", "same-origin"}:
+        return False
+    return headers.get("sec-fetch-mode") != "navigate" or headers.get("sec-fetch-dest", "document") != "document"
 
 
 def _is_same_origin(headers: Headers, host: str) -> bool:

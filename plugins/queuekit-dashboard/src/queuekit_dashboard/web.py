@@ -241,7 +241,7 @@ async def _missing(_request: Request, _error: Exception) -> Response:
 def _login(sessions: Sessions) -> Endpoint:
     async def login(request: Request) -> Response:
         root = _root(request)
-        if request.method == "GET":
+        if request.method != "POST":
             # The token is spent by a form, since programs that preview links would spend it.
             token = request.query_params.get("token", "")
             return HTMLResponse(

@@ -9,6 +9,7 @@ from typing import Any
 from queuekit import durations
 from queuekit.cli.arguments import parse_value, readings
 from queuekit.errors import OptionError
+from queuekit.ids import new_id
 from queuekit.operations.redaction import HIDDEN, hidden_parameters
 from queuekit.tasks.callables import body_of, signature_of
 from queuekit.tasks.task import Task
@@ -43,7 +44,13 @@ def form(call: PageRequest) -> HtmlPage:
     """Return the form that sends a call of a task."""
     task = _task(call, call.query.get("name", ""))
     return HtmlPage(
-        template="task.html", values={"title": task.name, **_row(call, task), "fields": list(_fields(call, task))}
+        template="task.html",
+        values={
+            "title": task.name,
+            **_row(call, task),
+            "fields": list(_fields(call, task)),
+            "id": new_id(),  # a form that is sent twice, by two clicks, sends one message
+        },
     )
 
 
@@ -53,6 +60,7 @@ def send_it(call: PageRequest) -> Go:
     args, kwargs = _arguments(call, task)
     delay, queue = call.given("delay"), call.given("queue")
     options: dict[str, Any] = {"delay": durations.parse(delay) if delay else None, "queue": queue or None}
+    options["id"] = call.given("id") or None
     result = task.options(**options).send(*args, **kwargs)
     if result.duplicate:
         return Go(link("/message", id=result.id), "Not sent: this message holds its unique key.")
