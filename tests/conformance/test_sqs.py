@@ -77,6 +77,7 @@ class TestSqsOnMoto(SqsConformance):
         self.url = EngineURL.parse(moto_server.sqs("kit"))
 
 
+@pytest.mark.full
 class TestSqsWithUniqueKeys(OnceTests):
     """Queues in ministack, with the unique keys that core adds as records of the backend."""
 

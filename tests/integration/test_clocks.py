@@ -45,7 +45,7 @@ def set_ahead(folder: Path, seconds: float) -> Path:
     "seconds",
     [
         pytest.param(120.0, id="two-minutes", marks=pytest.mark.full),
-        pytest.param(3_600.0, id="an-hour"),
+        pytest.param(3_600.0, id="an-hour", marks=pytest.mark.full),
         pytest.param(-3_600.0, id="an-hour-behind", marks=pytest.mark.full),
     ],
 )

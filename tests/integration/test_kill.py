@@ -6,6 +6,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from queuekit.ids import derived_id
 from support.fault_tasks import app, child_of, fail_at_first, hold, nap
 from support.fleet import Fleet
@@ -135,6 +137,7 @@ def follow_under_kills(fleet: Fleet) -> None:
     assert not fleet.dead()
 
 
+@pytest.mark.full
 def test_follow_ups_of_killed_parents_run_once(fleet: Fleet) -> None:
     """A parent that runs again after a kill does not double its callback (QK12)."""
     follow_under_kills(fleet)
@@ -147,6 +150,7 @@ def test_follow_ups_run_once_with_results_elsewhere(tmp_path: Path) -> None:
         follow_under_kills(fleet)
 
 
+@pytest.mark.full
 def test_retries_survive_kills(fleet: Fleet) -> None:
     """Each message makes all its attempts, however often its worker is killed in between."""
     ids = [result.id for result in fleet.app.send_many(fail_at_first.s(2) for _ in range(60))]

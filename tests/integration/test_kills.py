@@ -30,7 +30,9 @@ def cancellation(fleet: Fleet, id: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("body", [stubborn, hog], ids=["stubborn", "hog"])
+@pytest.mark.parametrize(
+    "body", [pytest.param(stubborn, id="stubborn"), pytest.param(hog, id="hog", marks=pytest.mark.full)]
+)
 def test_kills_a_body_in_a_thread_with_its_process(fleet: Fleet, body: Any) -> None:
     """Also if it holds the interpreter. Those beside it begin anew, without a count, and without being suspects."""
     group = fleet.start_ready(concurrency=2)

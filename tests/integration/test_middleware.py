@@ -81,8 +81,15 @@ def lines_of(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "seen").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("task", ["fail", "afail"])
-@pytest.mark.parametrize("pool", ["thread", "process"])
+@pytest.mark.parametrize(
+    ("pool", "task"),
+    [
+        ("thread", "afail"),
+        ("process", "fail"),
+        pytest.param("thread", "fail", marks=pytest.mark.full),
+        pytest.param("process", "afail", marks=pytest.mark.full),
+    ],
+)
 def test_stages_stand_where_the_page_says(tmp_path: Path, pool: str, task: str) -> None:
     """Those of a run beside the body, in its process, with its variables; those of an outcome in the worker."""
     write(tmp_path, {"tasks.py": APP})

@@ -179,7 +179,9 @@ def author() -> Venv:
     [
         pytest.param("files", "TestPlugin or batch", id="broker"),
         pytest.param("files", "TestBroker", id="broker-whole", marks=pytest.mark.full),
-        pytest.param("old-backend", "TestPlugin and not nobody_answers", id="backend"),  # its verbs are left to write
+        pytest.param(
+            "old-backend", "TestPlugin and not nobody_answers", id="backend", marks=pytest.mark.full
+        ),  # its verbs are left to write
         pytest.param("old-serializer", "TestPlugin", id="serializer", marks=pytest.mark.full),
         pytest.param("old-middleware", "TestPlugin", id="middleware", marks=pytest.mark.full),
     ],

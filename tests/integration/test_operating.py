@@ -11,11 +11,13 @@ from support.engines import ENGINES
 from support.reasons import UNTOLD, WAYS, reach
 from support.waiting import UNHURRIED
 
-OTHERS = ("redis", "mongo")
+NIGHTLY = {"mongo": pytest.mark.full}
+"""Engines for `tox -e full`: what operators do is above the engine, and the suites try what it asks of each."""
+OTHERS = [pytest.param(name, marks=NIGHTLY.get(name, ())) for name in ("redis", "mongo")]
 """Engines on which no other test drains a worker or closes a gate."""
 
 
-@pytest.fixture(params=list(ENGINES))
+@pytest.fixture(params=[pytest.param(name, marks=NIGHTLY.get(name, ())) for name in ENGINES])
 def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Queuekit]:
     """Return an app with queues of its own on an engine."""
     made = Queuekit(send_timeout=UNHURRIED, app_version="v7", **ENGINES[request.param](tmp_path))

@@ -19,7 +19,7 @@ WAITING = 100
     [
         pytest.param("thread", signal.SIGTERM, False, id="supervisor-thread"),
         pytest.param("process", signal.SIGTERM, True, id="group-process"),
-        pytest.param("process", signal.SIGHUP, True, id="terminal-process"),
+        pytest.param("process", signal.SIGHUP, True, id="terminal-process", marks=pytest.mark.full),
         pytest.param("process", signal.SIGTERM, False, id="supervisor-process", marks=pytest.mark.full),
         pytest.param("thread", signal.SIGTERM, True, id="group-thread", marks=pytest.mark.full),
     ],
@@ -106,7 +106,7 @@ def test_signals_that_come_together_are_one(fleet: Fleet) -> None:
     assert fleet.ledger.counts("end") == {running.id: 1}
 
 
-@pytest.mark.parametrize("pool", ["thread", "process"])
+@pytest.mark.parametrize("pool", [pytest.param("thread", marks=pytest.mark.full), "process"])
 def test_drain_time_ends(fleet: Fleet, pool: str) -> None:
     """Tasks that take longer than ``drain`` are given back uncounted, and the worker ends in peace."""
     gate = fleet.gate()

@@ -20,8 +20,10 @@ def report_of(fleet: Fleet, id: str) -> StackReport:
 
 @pytest.mark.parametrize(
     ("pool", "kinds"),
-    [("thread", ["thread", "coroutine"]), ("process", ["process", "process"])],
-    ids=["thread", "process"],
+    [
+        pytest.param("thread", ["thread", "coroutine"], id="thread"),
+        pytest.param("process", ["process", "process"], id="process", marks=pytest.mark.full),
+    ],
 )
 def test_shows_where_a_body_is(fleet: Fleet, pool: str, kinds: list[str]) -> None:
     """From its own first line on: of a plain function, and of a coroutine that waits."""

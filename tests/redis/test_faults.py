@@ -127,6 +127,7 @@ def test_worker_outlives_a_pause(redis_server: RedisServer, staffed: Callable[[s
     assert extra_runs(fleet, ids) <= CONCURRENCY + PREFETCH
 
 
+@pytest.mark.full
 def test_worker_follows_a_failover(tmp_path_factory: pytest.TempPathFactory, staffed: Callable[[str], Fleet]) -> None:
     """When the primary is killed under load, the worker goes on with the replica, and does all that this has."""
     pair = RedisPair(tmp_path_factory.mktemp("pair"))

@@ -41,6 +41,7 @@ def message(id: str) -> Envelope:
     return Envelope(id=id, queue="jobs", body=b"")
 
 
+@pytest.mark.full
 def test_nobody_sends_to_a_primary_of_yesterday(pair: RedisPair, connect: Callable[..., RedisBroker]) -> None:
     """A process with open connections sends to the new primary soon, though the old one takes its messages."""
     sender = connect(pair.url)

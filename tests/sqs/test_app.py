@@ -175,9 +175,9 @@ def test_the_demo_comes_out_right(tmp_path: Path, ministack_server: AwsServer) -
     [
         pytest.param("ministack_server", True, "default", id="ministack-results-standard"),
         pytest.param("ministack_server", False, "jobs.fifo", id="ministack-no-results-fifo"),
-        pytest.param("moto_server", True, "jobs.fifo", id="moto-results-fifo"),
-        pytest.param("moto_server", False, "default", id="moto-no-results-standard"),
-        pytest.param("ministack_server", True, "jobs.fifo", id="ministack-results-fifo", marks=pytest.mark.full),
+        pytest.param("moto_server", True, "jobs.fifo", id="moto-results-fifo", marks=pytest.mark.full),
+        pytest.param("moto_server", False, "default", id="moto-no-results-standard", marks=pytest.mark.full),
+        pytest.param("ministack_server", True, "jobs.fifo", id="ministack-results-fifo"),
         pytest.param("ministack_server", False, "default", id="ministack-no-results-standard", marks=pytest.mark.full),
         pytest.param("moto_server", True, "default", id="moto-results-standard", marks=pytest.mark.full),
         pytest.param("moto_server", False, "jobs.fifo", id="moto-no-results-fifo", marks=pytest.mark.full),

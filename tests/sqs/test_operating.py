@@ -27,6 +27,7 @@ def test_looks_at_messages_and_workers(app: Queuekit) -> None:
     operating.look(app)
 
 
+@pytest.mark.full
 def test_kills_a_body(app: Queuekit) -> None:
     """Who did it and when is recorded, also where somebody has cancelled it before."""
     operating.kill_a_body(app)
@@ -45,6 +46,7 @@ def test_reaches_each_reason(app: Queuekit) -> None:
     assert set(WAYS) - set(answers) <= UNTOLD
 
 
+@pytest.mark.full
 def test_sorts_dead_letters(app: Queuekit) -> None:
     """What failed in the same way is one group; a filter chooses what is replayed or deleted."""
     operating.sort_dead_letters(app)
@@ -55,6 +57,7 @@ def test_refuses_the_cursor_of_another_list(app: Queuekit) -> None:
     operating.refuse_a_cursor(app)
 
 
+@pytest.mark.full
 def test_pauses_and_resumes(app: Queuekit) -> None:
     """A queue, and the messages of a task with certain arguments; the worker obeys within seconds, and says so."""
     operating.pause_and_resume(app)

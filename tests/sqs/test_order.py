@@ -319,6 +319,7 @@ def test_groups_keep_their_orders_side_by_side(server: AwsServer) -> None:
     assert orders.together == []
 
 
+@pytest.mark.full
 def test_order_outlives_what_the_network_does(proxy: AwsProxy) -> None:
     """Doubled deliveries, lost answers and entries that fail change neither the order nor the number of attempts."""
     proxy.doubled_receive, proxy.failing_entry = 3, 5

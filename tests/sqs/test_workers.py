@@ -124,6 +124,7 @@ def test_a_copy_whose_body_went_with_its_message_is_dropped(fleet: Fleet) -> Non
     broker.close()
 
 
+@pytest.mark.full
 def test_a_task_of_two_leases_runs_once(fleet: Fleet) -> None:
     """A lease is renewed while a task runs, so nobody else gets its message."""
     fleet.start_ready(lease=LEASE, concurrency=2)
@@ -153,6 +154,7 @@ def test_a_killed_process_hands_its_messages_back(fleet: Fleet) -> None:
     assert not fleet.dead()
 
 
+@pytest.mark.full
 def test_a_poison_task_is_buried_and_harms_no_other(fleet: Fleet) -> None:
     """A task that ends its process runs exactly three times, then lies among the dead letters; the others are done."""
     poison = kill_self.send().id
@@ -166,6 +168,7 @@ def test_a_poison_task_is_buried_and_harms_no_other(fleet: Fleet) -> None:
     assert fleet.ledger.counts("begin")[poison] == 3
 
 
+@pytest.mark.full
 def test_retries_are_made(fleet: Fleet) -> None:
     """Each message makes all its attempts."""
     ids = [result.id for result in fleet.app.send_many(fail_at_first.s(2) for _ in range(10))]
@@ -191,6 +194,7 @@ def test_a_long_delay_is_made_of_hops(fleet: Fleet, ministack_server: AwsServer)
     assert fleet.ledger.counts("begin")[late.id] == 1
 
 
+@pytest.mark.full
 def test_forty_minutes_are_kept(tmp_path: Path) -> None:
     """A delay of 40 minutes, three of SQS's, ends no earlier by the service's clock, and the task runs once."""
     clock = Hasty(PACE)
@@ -238,9 +242,8 @@ def test_kills_keep_the_order_of_a_fifo_queue(fleet: Fleet, *, whole: bool) -> N
     assert not fleet.dead("o.fifo")
 
 
-@pytest.mark.parametrize(
-    "killed", [pytest.param(False, id="quiet", marks=pytest.mark.full), pytest.param(True, id="holder-killed")]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("killed", [False, True], ids=["quiet", "holder-killed"])
 def test_copies_of_a_callback_run_one_at_a_time(fleet: Fleet, *, killed: bool) -> None:
     """Of what several workers have sent again one copy runs; if its worker is killed another does, and then none."""
     gate = fleet.gate()

@@ -26,7 +26,10 @@ WORKER: dict[str, Any] = {
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
     ("engine", "chords", "kills"),
-    [("sqlite", 30, 3), *(pytest.param(engine, 200, 20, marks=pytest.mark.torture) for engine in ENGINES)],
+    [
+        pytest.param("sqlite", 30, 3, marks=pytest.mark.full),
+        *(pytest.param(engine, 200, 20, marks=pytest.mark.torture) for engine in ENGINES),
+    ],
 )
 def test_chords_survive_a_kill_every_second(engine: str, chords: int, kills: int, tmp_path: Path) -> None:
     """No chord is lost, none gives a wrong sum, and a callback runs again only where a kill came into its run."""

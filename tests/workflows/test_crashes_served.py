@@ -14,16 +14,25 @@ from support.working import finish
 LEASE = 1.0
 """Seconds; the shortest that all services know."""
 TORTURE = pytest.mark.torture
+EACH_TIME = ("aws", "redis", "sqlite")
+"""Broker and backend apart, both in one server, and both in one file; the others are for `tox -e full`."""
 
 
 class Crash(BaseException):
     """The process is gone."""
 
 
+def mark(engine: str, *, telling: bool) -> Any:
+    """Return the mark of a point of death: the telling ones run each time on one engine of each kind."""
+    if not telling:
+        return TORTURE
+    return () if engine in EACH_TIME else pytest.mark.full
+
+
 def points(engines: list[str], steps: list[str], *, always: tuple[str, str]) -> list[Any]:
     """Return each point of death on each engine; those that are not the telling ones are for the torture run."""
     return [
-        pytest.param(name, step, when, id=f"{name}-{when}-{step}", marks=() if (when, step) == always else TORTURE)
+        pytest.param(name, step, when, id=f"{name}-{when}-{step}", marks=mark(name, telling=(when, step) == always))
         for name in engines
         for step in steps
         for when in ("before", "after")
