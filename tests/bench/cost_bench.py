@@ -1,9 +1,9 @@
 """Measure what queuekit costs beside the least work that does the same, and beside peers, on Redis and SQLite.
 
-``taskset -c 0 python tests/bench/cost_bench.py [--rounds 5] [--only sends drains sqlite starts]``. All ways take turns.
-A figure is the CPU of all processes that take part, the server too: on one core, that is what a rate is made of, and a
-busy machine changes it little. For each row: medians in microseconds, and the median, the lowest and the highest of the
-ratios of the rounds. Nothing here judges.
+``taskset -c 0 python tests/bench/cost_bench.py [--rounds 5] [--only sends flight drains sqlite starts]``. All ways take
+turns. A figure is the CPU of all processes that take part, the server too: on one core, that is what a rate is made of,
+and a busy machine changes it little. For each row: medians in microseconds, and the median, the lowest and the highest
+of the ratios of the rounds; a way that fails costs ``inf``. Nothing here judges.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import math
 import os
 import signal
 import statistics
@@ -203,6 +204,51 @@ def _at_once(runner: asyncio.Runner, one: Callable[[int], Any], numbers: Iterato
         await asyncio.gather(*(some() for _ in range(width)))
 
     runner.run(all_of_them())
+
+
+@contextmanager
+def _flight(folder: Path) -> Iterator[dict[str, Callable[[], float]]]:
+    """Yield ways to send 10,000 messages that are all under way at once, from one loop."""
+    with _server(folder) as server:
+        import benchapp
+
+        client, numbers = redis.Redis(port=server.port), itertools.count()
+        app = benchapp.app
+        app.configure()
+        wide = partial(_of_taskiq, server.url, pool=None)
+        bounded = partial(_of_taskiq, server.url, pool=50)
+        ones: dict[str, Callable[[], Callable[[int], Any]]] = {
+            "asend": lambda: benchapp.silent.asend,
+            "saq": partial(_saq, server.url),
+            "taskiq": wide,
+            "pool": bounded,
+        }
+        with asyncio.Runner() as runner:
+            yield {way: partial(_wide, runner, client, server.pid, made(), numbers) for way, made in ones.items()}
+        app.close()
+
+
+WIDTH = 10_000
+"""Sends under way at once."""
+
+
+def _wide(runner: asyncio.Runner, client: Any, pid: int, one: Callable[[int], Any], numbers: Iterator[int]) -> float:
+    """Return the CPU of a send; infinite for a way that fails."""
+    try:
+        return _emptied(client, pid, WIDTH, partial(_at_once, runner, one, numbers, WIDTH))
+    except Exception as error:  # noqa: BLE001 - of a peer
+        print(f" {type(error).__name__}", end="", flush=True, file=sys.stderr)
+        return math.inf
+
+
+def _of_taskiq(url: str, *, pool: int | None) -> Callable[[int], Any]:
+    """Return what sends by taskiq, with its usual pool of connections, or one of *pool*."""
+    from taskiq_redis import ListQueueBroker
+
+    options: dict[str, Any] = {} if pool is None else {"max_connection_pool_size": pool}
+    broker = ListQueueBroker(url, queue_name="bench", **options)
+    task = broker.task(task_name="nothing")(_nothing)
+    return task.kiq
 
 
 # -- drains
@@ -406,7 +452,7 @@ def _ended(url: str, *arguments: str) -> float:
 
 # -- printing
 
-PARTS = {"sends": _sends, "drains": _drains, "sqlite": _sqlite, "starts": _starts}
+PARTS = {"sends": _sends, "flight": _flight, "drains": _drains, "sqlite": _sqlite, "starts": _starts}
 ROWS: dict[str, list[tuple[str, str, str, bool]]] = {
     "sends": [
         ("send / raw LPUSH", "send", "lpush", False),
@@ -421,6 +467,11 @@ ROWS: dict[str, list[tuple[str, str, str, bool]]] = {
         ("send_many, rate / pipelined LPUSH", "many", "piped", True),
         ("send_many, rate / the same writes", "many", "same many", True),
         ("send_many, results, rate / same writes", "many on", "same many on", True),
+    ],
+    "flight": [
+        ("asend 10,000 at once, rate / saq", "asend", "saq", True),
+        ("asend 10,000 at once, rate / taskiq", "asend", "taskiq", True),
+        ("the same, taskiq with 50 connections", "asend", "pool", True),
     ],
     "drains": [
         (f"{kind}{on}, rate / {other}", f"{kind}{on}", f"{other}{on}", True)

@@ -177,13 +177,14 @@ class ProcessTally:
 
 def _spread(values: list[Any], buckets: list[int]) -> float:
     """Add the numbers of *values* to *buckets*, by :data:`BOUNDS`; return the sum of *values*."""
-    values.sort()
+    rest = sorted([value for value in values if value > BOUNDS[0]])  # most bodies are short
+    buckets[0] += len(values) - len(rest)
     below = 0
-    for place, bound in enumerate(BOUNDS):
-        upto = bisect_right(values, bound, lo=below)
+    for place, bound in enumerate(BOUNDS[1:], 1):
+        upto = bisect_right(rest, bound, lo=below)
         buckets[place] += upto - below
         below = upto
-    buckets[-1] += len(values) - below
+    buckets[-1] += len(rest) - below
     return float(sum(values))
 
 
