@@ -44,8 +44,8 @@ _MOST_KNOWN = 1_000
 
 States = Mapping[SlotKey, SlotState]
 TOGETHER = 16
-"""Most messages that one worker runs one after the other in one slot. More would save little; and they wait for each
-other where another slot is freed meanwhile."""
+"""Most messages that one worker runs one after the other in one of several slots: they wait for each other where
+another slot is freed meanwhile. Where there is one slot, they are as many as a part of a line."""
 _FEW = 2
 """Least messages in a line that is worth the round trips of taking over."""
 
@@ -129,8 +129,8 @@ class Slots:
         def decide(states: States) -> None:
             for wish in left:
                 _decide(wish, states, until=now + self._lease)
-                for place in wish.places:
-                    states[place].extended = states[place].extended or now + self._waits / 3
+            for state in states.values():
+                state.extended = state.extended or now + self._waits / 3
 
         def written(failed: set[SlotKey]) -> list[SlotKey]:
             for wish in left:
@@ -294,7 +294,8 @@ class Slots:
             self._load(state)
         elif not state.front:
             state.front, state.back = state.back, []
-        some = takewhile(lambda waiter: waiter.queue and waiter.id not in state.holders, state.front[:TOGETHER])
+        first = state.front[: TOGETHER if state.most > 1 else PART]
+        some = takewhile(lambda waiter: waiter.queue and waiter.id not in state.holders, first)
         found, lost = adopter.adopt(state.place, list(some), now)
         for waiter in lost:
             state.leave(waiter.id, waiter.claim)
@@ -388,20 +389,21 @@ class Slots:
 def _decide(wish: Wish, states: States, *, until: float) -> None:
     """Give *wish* all its slots, or let it wait for the first that is not free."""
     id, claim = wish.waiter.id, wish.waiter.claim
-    for place in wish.places:
-        states[place].give_up(id, claim)
+    found = [(place, states[place]) for place in wish.places]
+    for _, state in found:
+        state.give_up(id, claim)
     if not wish.done:
-        wish.waits = next((place for place in wish.places if not states[place].has_room(id, claim)), None)
-    for place in wish.places:
+        wish.waits = next((place for place, state in found if not state.has_room(id, claim)), None)
+    for place, state in found:
         if wish.waits is None:
-            holder = states[place].holders.get(id)
+            holder = state.holders.get(id)
             wish.granted = wish.granted or (holder is not None and holder.waiter is not None)
-            states[place].hold(id, claim, until=until)
+            state.hold(id, claim, until=until)
         elif place != wish.waits:
-            states[place].leave(id, claim)
+            state.leave(id, claim)
         elif not wish.done:
-            states[place].wait(wish.waiter)
-            states[place].task = wish.task
+            state.wait(wish.waiter)
+            state.task = wish.task
 
 
 def _state(place: SlotKey, records: Mapping[str, Record]) -> SlotState:

@@ -215,7 +215,7 @@ class SlotState:
         if holder is not None and (holder.claim == claim or (holder.waiter is not None and holder.claim < claim)):
             self._remove(id)
         for some in (self.front, self.back):
-            some[:] = [one for one in some if (one.id, one.claim) != (id, claim)]
+            some[:] = [one for one in some if one.id != id or one.claim != claim]
 
     def expire(self, now: float, alive: Mapping[str, float]) -> None:
         """Free the slots whose time is over. A message that never arrived for its slot waits again, first.
