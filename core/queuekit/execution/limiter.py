@@ -19,7 +19,7 @@ import attrs
 
 from queuekit.backend import Backend, Condition, Record
 from queuekit.broker import Delivery, Release, Replace
-from queuekit.client.codec import sealed
+from queuekit.client.codec import Message, sealed
 from queuekit.client.runtime import Runtime
 from queuekit.errors import QueuekitError, UnavailableError
 from queuekit.execution.announce import announce_limited
@@ -112,6 +112,9 @@ class Limiter:
         now = self._now()
         begin, late = list(runs), list[Outcome]()
         slots = {run.serial: places for run in runs if (places := _places_of(run))} if self.has_slots else {}
+        for run in runs:
+            if self.has_slots and run.delivery.number > 1:
+                run.slots = self._left(run.task, run.message)
         rated = [run for run in runs if _is_rated(run)]
         if rated:
             begin, late = self._by_rates(runs, now, self._granted(rated, slots, now), waits)
@@ -154,7 +157,7 @@ class Limiter:
         without, contended = set[int](), list[Outcome]()
         for run in runs:
             wish = wishes[run.serial]
-            run.slots = wish.places
+            run.slots += wish.places
             # Some services count it as a crash that another process has handed a message back.
             run.suspect = run.suspect and not (wish.granted and not run.known_crashes)
             if not wish.done or wish.waits is not None:
@@ -196,8 +199,14 @@ class Limiter:
         with suppress(QueuekitError):  # what cannot be read has never had a slot
             message = sealed(outcome.delivery.envelope, self._runtime.accepted)
             task = self._tasks.get(message.task)
-            return () if task is None else slot_places(task, keys_of(task, message.limits or {}))
+            if task is not None:
+                return slot_places(task, keys_of(task, message.limits or {})) + self._left(task, message)
         return ()
+
+    def _left(self, task: Task[..., Any], message: Message) -> tuple[SlotKey, ...]:
+        """Return where a message may have been handed back for a slot that its task has no need of any more."""
+        names = self._names.difference(limit.named(task.name) for limit in task.defaults.limits)
+        return tuple(SlotKey(name, (message.limits or {}).get(name, "")) for name in names)
 
     def look_after(self, record: Record | None) -> None:
         """Move all lines on, unless *record*, that of :data:`UPKEEP`, says that another worker does.

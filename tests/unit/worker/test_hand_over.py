@@ -14,8 +14,9 @@ from queuekit.limiting.slots import SlotKey, Waiter
 from queuekit.limits import Concurrency, Rate
 from queuekit.operations.limits import list_limits
 from queuekit.worker import Worker
+from queuekit_testing.kit import unique_name
 from support.waiting import PATIENCE, wait_until
-from support.working import broker_of, burst, flaky_app, prepared, take, working
+from support.working import broker_of, burst, flaky_app, make_app, prepared, take, working
 
 
 @pytest.fixture
@@ -84,6 +85,26 @@ def test_line_of_a_worker_that_is_gone_moves_on_in_another(app: Queuekit) -> Non
 
     assert ran == list(range(60))
     assert sum(seen.values()) < 20
+
+
+def test_limit_that_left_one_of_its_tasks_holds_its_messages_no_longer() -> None:
+    """They come back for a slot that they have no need of, and give it to the next when they end."""
+    url, ran = f"memory://{unique_name('app')}", list[int]()
+    before, after = make_app(broker=url), make_app(broker=url)
+    for app in (before, after):
+        app.task(name="other", limits=[Concurrency(1, name="crm")])(print)
+    task = before.task(name="pay", limits=[Concurrency(1, name="crm")])(ran.append)
+    after.task(name="pay")(ran.append)
+    with before.limit("crm"):
+        before.send_many([task.s(number) for number in range(30)])
+        with working(before):
+            wait_until(lambda: list_limits(before)[0].waiting == 30)
+
+    burst(after)
+
+    assert ran == list(range(30))
+    before.close()
+    after.close()
 
 
 @pytest.mark.parametrize(("queue", "lease", "count"), [("default", 3_600, 2), ("default", 30, 0), ("other", 3_600, 0)])
