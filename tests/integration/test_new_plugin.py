@@ -91,7 +91,13 @@ def test_pytest_says_what_to_install(tmp_path: Path, bare: Venv) -> None:
         assert FIX in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("kit", [False, True], ids=["without the kit", "without pytest-timeout"])
+@pytest.mark.parametrize(
+    "kit",
+    [
+        pytest.param(False, id="without the kit"),
+        pytest.param(True, id="without pytest-timeout", marks=pytest.mark.full),
+    ],
+)
 def test_new_plugin_says_what_its_tests_need(tmp_path: Path, bare: Venv, *, kit: bool) -> None:
     """Where something is missing, the run ends with the command that installs it, and not with a traceback."""
     if kit:
