@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Callable
@@ -298,9 +297,10 @@ def test_a_suspect_without_a_process_of_its_own_runs_like_the_others() -> None:
 # -- the log
 
 
-def test_writes_one_line_at_the_start_and_one_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """With task and id; the line at the end tells how, and how long."""
-    caplog.set_level(logging.INFO, "queuekit")
+@pytest.mark.parametrize(("level", "words"), [("INFO", ["done"]), ("DEBUG", ["start", "done"])])
+def test_writes_one_line_at_the_end(caplog: pytest.LogCaptureFixture, level: str, words: list[str]) -> None:
+    """With task and id; it tells how, and how long. Only for who looks for faults is there one at the start."""
+    caplog.set_level(level, "queuekit")
     app = make_app()
     app.task(name="ok")(lambda: 1)
     result = send(app, "ok")
@@ -308,7 +308,7 @@ def test_writes_one_line_at_the_start_and_one_at_the_end(caplog: pytest.LogCaptu
     burst(app)
 
     lines = [record.getMessage() for record in caplog.records if record.name == "queuekit.task"]
-    assert [line.split()[:3] for line in lines] == [["start", "ok", result.id], ["done", "ok", result.id]]
+    assert [line.split()[:3] for line in lines] == [[word, "ok", result.id] for word in words]
 
 
 def test_a_busy_worker_saves_the_lines_that_nobody_wants() -> None:
