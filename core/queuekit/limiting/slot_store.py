@@ -14,6 +14,7 @@ import attrs
 
 from queuekit.backend import Backend, Condition, Record
 from queuekit.broker import Broker, Delivery, Lease, Release
+from queuekit.errors import UnavailableError
 from queuekit.ids import new_id
 from queuekit.limiting.rates import LIMIT
 from queuekit.limiting.slots import (
@@ -149,6 +150,10 @@ class Slots:
         """Free the slots of deliveries, and give them to those who wait: first to those that *adopter* takes over.
 
         That takes one round trip if nobody else has written the records since, and one more if somebody waits.
+
+        Raises:
+            UnavailableError: Others changed the records at each attempt, so that some slots are not free yet. It may be
+                called again with the same *ends*.
         """
         gone: dict[SlotKey, list[tuple[str, Claim]]] = {}
         for place, id, claim in ends:
@@ -162,15 +167,17 @@ class Slots:
                 tried[place] = self._adopted(state, now, adopter)
 
         def written(failed: set[SlotKey]) -> list[SlotKey]:
-            if adopter is not None:
-                for place in tried.keys() - failed:
-                    adopter.adopted(place, tried.pop(place))
+            for place in tried.keys() - failed:
+                some = tried.pop(place)
+                if adopter is not None:
+                    adopter.adopted(place, some)
             return []
 
         known = self._recall(gone, now)
         failed, stale, _ = self._step(known, now, decide, known=True)
         written(failed)
         self._change((gone.keys() - known.keys()) | failed | stale.keys(), now, decide, written, stale=stale)
+        _need_free(tried)
 
     def move(self, places: Iterable[SlotKey], now: float, *, more: int = 0) -> int:
         """Give free slots, or *more* than there are, to those who wait; return how many got one."""
@@ -384,6 +391,13 @@ class Slots:
         parts = [state.spill(f"{LINE}{new_id()}") for _ in range(len(state.back) // PART)]
         self._backend.put(parts)
         return parts
+
+
+def _need_free(held: Iterable[SlotKey]) -> None:
+    """Raise an error if some slots are still held."""
+    if names := sorted({place.name for place in held}):
+        what = f"slots of {', '.join(names)} are not free yet: others change their records"
+        raise UnavailableError(what, fix="Try again in a moment")
 
 
 def _decide(wish: Wish, states: States, *, until: float) -> None:

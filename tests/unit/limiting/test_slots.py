@@ -10,6 +10,7 @@ from queuekit import Queuekit
 from queuekit.backend import Record
 from queuekit.broker import Ack, Delivery, Lease, Place
 from queuekit.clock import VirtualClock
+from queuekit.errors import UnavailableError
 from queuekit.limiting.slot_store import Slots, Wish
 from queuekit.limiting.slots import PART, SLOTS, SlotKey, SlotState, Waiter, beat_of, claim_of
 from queuekit.limits import Concurrency
@@ -355,6 +356,24 @@ def test_frees_what_others_have_written_meanwhile(app: Queuekit) -> None:
     assert state(app, TWO).waiting == 0
     (again,) = take(app)
     assert again.id == third.id
+
+
+@pytest.mark.parametrize("knows", [True, False], ids=["known", "read"])
+def test_says_that_a_slot_is_not_free_yet(app: Queuekit, monkeypatch: pytest.MonkeyPatch, *, knows: bool) -> None:
+    """Where others change its record at each attempt. Else nobody would free it until the lease of its holder ends."""
+    (first,) = sent(app, 1)
+    mine, backend = slots_of(app), app.runtime.need_backend("a test")
+    mine.acquire([Wish.of(first, [ONE], "pay")], app.runtime.now())
+    end, other = (ONE, first.id, claim_of(first)), mine if knows else slots_of(app)
+
+    with monkeypatch.context() as busy:
+        busy.setattr(backend, "put", lambda records, **_: [False] * len(records))
+        busy.setattr(backend, "put_same", lambda records: [False] * len(records))
+        with pytest.raises(UnavailableError, match="slots of crm are not free yet"):
+            other.release([end], app.runtime.now())
+    other.release([end], app.runtime.now())
+
+    assert state(app, ONE).holders == {}
 
 
 def test_knows_nothing_of_a_record_that_was_made_anew(app: Queuekit) -> None:
