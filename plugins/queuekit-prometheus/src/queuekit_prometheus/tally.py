@@ -7,7 +7,6 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from operator import itemgetter
 from typing import Any
 
 from queuekit.events import (
@@ -38,7 +37,6 @@ _MOST = 1_000
 
 _MOST_KEPT = 2_000
 """Most deliveries to keep until they are counted together."""
-_OUTCOME, _REASON = itemgetter(4), itemgetter(5)
 
 Key = tuple[str, ...]
 """Name of a series, then its labels; the last part of a bucket is its number."""
@@ -112,16 +110,17 @@ class ProcessTally:
         for row in kept:
             by_cell[row[2], row[1]].append(row)
         for (queue, task), rows in by_cell.items():
-            ran = [row for row in rows if row[6] is not None]
+            *_, outcomes, reasons, runs, waits = zip(*rows, strict=True)
+            ran = [seconds for seconds in runs if seconds is not None]
             if ran:
                 self.known.add(task)  # also one that is core's own
             cell = self._cells.get((queue, task)) or self._cell(queue, task)
-            for outcome, count in Counter(map(_OUTCOME, rows)).items():
+            for outcome, count in Counter(outcomes).items():
                 cell.outcomes[outcome] = cell.outcomes.get(outcome, 0) + count
-            for reason, count in Counter(filter(None, map(_REASON, rows))).items():
+            for reason, count in Counter(filter(None, reasons)).items():
                 cell.dead[reason] = cell.dead.get(reason, 0) + count
-            cell.runs_sum += _spread([row[6] for row in ran], cell.runs)
-            cell.waits_sum += _spread([row[7] for row in ran if row[7] is not None], cell.waits)
+            cell.runs_sum += _spread(ran, cell.runs)
+            cell.waits_sum += _spread([seconds for seconds in waits if seconds is not None], cell.waits)
 
     def _cell(self, queue: str, task: str) -> _Cell:
         if task not in self.known:
