@@ -1,6 +1,7 @@
 """``queuekit dashboard`` serves on this machine, opens with the address that it prints, and ends when it is told to."""
 
 import signal
+import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -65,6 +66,16 @@ def test_open_page_does_not_hold_it_up(tmp_path: Path) -> None:
     assert rest.endswith(b"\n\n")
     assert "Traceback" not in said
     assert "Cancel" not in said
+
+
+def test_connections_send_at_once() -> None:
+    """Else the system holds the body of an answer back until the browser has acknowledged its head: 40 ms a page."""
+    from queuekit_dashboard.command import _bound
+
+    with _bound("127.0.0.1", 0) as bound, socket.create_connection(bound.getsockname(), PATIENCE):
+        connection, _ = bound.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 SLOW = """

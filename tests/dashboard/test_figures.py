@@ -180,8 +180,8 @@ def test_what_was_read_at_the_start_is_not_shown_later(monkeypatch: pytest.Monke
     from queuekit_dashboard.web import make
 
     app = with_tasks(make_app())
-    names = app.runtime.broker.queues
-    monkeypatch.setattr(app.runtime.broker, "queues", lambda: threading.Event().wait(0.5) or names())
+    names, delays = app.runtime.broker.queues, iter([0.5])
+    monkeypatch.setattr(app.runtime.broker, "queues", lambda: threading.Event().wait(next(delays, 0.0)) or names())
     web = make(app, access=lambda _: Access("ann", "read"), hosts=None, live="events")
 
     async def start() -> None:

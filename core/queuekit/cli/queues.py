@@ -18,6 +18,8 @@ __all__ = ["command"]
 
 LANE_HEADER = ("QUEUE", "LANE", "WAITING")
 HEADER = ("QUEUE", "WAITING", "RUNNING", "DELAYED", "DEAD", "OLDEST", "WORKERS")
+_NAMED = 10
+"""Most queues without workers that are named."""
 
 
 @click.command()
@@ -65,10 +67,18 @@ def _print_lanes(session: Session, lanes: Mapping[str, LaneCounts]) -> None:
 def _print_hints(session: Session, views: list[QueueView]) -> None:
     if any(view.counts.dead for view in views):
         session.say(f"next  {session.command('dlq ls')}")
-    unserved = [view.name for view in views if view.workers == 0 and (view.counts.ready or view.counts.delayed)]
+    unserved = [view for view in views if view.workers == 0 and _waiting(view)]
     if unserved:
-        session.say(f"no worker serves {', '.join(map(clean, unserved))}; start one:")
-        session.say(f"next  {session.worker_command(unserved)}")
+        names = [view.name for view in sorted(unserved, key=_waiting, reverse=True)[:_NAMED]]
+        more = len(unserved) - len(names)
+        session.say(
+            f"no worker serves {', '.join(map(clean, names))}{f', and {more} more' if more else ''}; start one:"
+        )
+        session.say(f"next  {session.worker_command(names)}")
+
+
+def _waiting(view: QueueView) -> int:
+    return view.counts.ready + view.counts.delayed
 
 
 def _row(view: QueueView, untold: str) -> list[str]:

@@ -69,6 +69,8 @@ _FIRST_PART, _PART = 20, 500
 """Messages to replay in the first step, when their size is not known yet, and the most to replay or delete in any."""
 _LOOKED_AT = 100
 """Most messages of a place that a check looks at."""
+_SHOWN = 10
+"""Most queues without workers that a check reports one by one."""
 _QUIET = 25.0
 """Seconds of silence after which a worker is reported: it missed two presence records."""
 
@@ -598,7 +600,10 @@ class Admin:
         problems += unmet_requirements(self._runtime, self._app.tasks, self._app.declared)
         problems += [f"signing: {line}" for line in self._signing_problems()]
         problems += [f"workers: {line}" for line in self._silent_workers()]
-        problems += [f"queues: {line}" for line in self._unserved_queues()]
+        unserved = self._unserved_queues()
+        problems += [f"queues: {line}" for line in unserved[:_SHOWN]]
+        if len(unserved) > _SHOWN:
+            problems.append(f"queues: {len(unserved) - _SHOWN} more have no worker. See them:  queuekit queues")
         problems += [f"unique keys: {line}" for line in overdue(self._runtime)]
         for check in self._runtime.plugins.collect("queuekit_checks", app=self._app):
             problems += [f"{check.name}: {line}" for line in _findings(check)]

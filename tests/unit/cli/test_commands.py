@@ -376,6 +376,20 @@ def test_queues_shows_what_is_where(shop: Path) -> None:
     assert waiting.stderr == "no worker serves default; start one:\nnext  queuekit worker -q default\n"
 
 
+def test_queues_names_a_few_of_many_without_workers(shop: Path) -> None:
+    """Those in which most messages wait come first."""
+    for name in ("q00", *(f"q{number:02}" for number in range(12)), "q11"):
+        send("add", "1", "2", "--queue", name, folder=shop)
+
+    said = queuekit("queues", folder=shop).stderr.splitlines()
+
+    named = "q00,q11,q01,q02,q03,q04,q05,q06,q07,q08"
+    assert said == [
+        f"no worker serves {named.replace(',', ', ')}, and 2 more; start one:",
+        f"next  queuekit worker -q {named}",
+    ]
+
+
 def test_show_tells_a_story(shop: Path) -> None:
     """What is known of a message is told in text: call, state, place, times, error and traceback."""
     id = send("needs_file", "missing.txt", folder=shop)

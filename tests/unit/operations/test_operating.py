@@ -87,6 +87,17 @@ def test_check_names_a_queue_where_messages_wait(delay: float) -> None:
     assert problem == "queues: no worker serves 'mail'; 1 wait there. Start one:  queuekit worker -q mail"
 
 
+def test_check_names_a_few_of_many_queues() -> None:
+    """Nobody reads a thousand lines."""
+    app = app_with_tasks()
+    app.send_many(app.tasks["post"].s().options(queue=f"q{number:02}") for number in range(13))
+
+    found = problems(app)
+
+    assert [line.split()[4] for line in found[:-1]] == [f"'q{number:02}';" for number in range(10)]
+    assert found[-1] == "queues: 3 more have no worker. See them:  queuekit queues"
+
+
 def test_check_names_a_queue_that_was_left_out() -> None:
     """Where workers run, a queue of tasks that none of them serves is told of before anything waits."""
     app = app_with_tasks()

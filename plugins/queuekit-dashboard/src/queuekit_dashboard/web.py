@@ -101,7 +101,7 @@ def make(
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        warming = asyncio.create_task(run_in_threadpool(_warm, admin))
+        warming = asyncio.create_task(run_in_threadpool(_warm, admin, figures))
         yield
         await warming
         await run_in_threadpool(bulk.close)
@@ -114,13 +114,13 @@ def make(
     return made
 
 
-def _warm(admin: Admin) -> None:
-    """Do what the first look needs, before somebody waits for it: compile templates, connect to the engines."""
+def _warm(admin: Admin, figures: Figures) -> None:
+    """Do what the first look needs, before somebody waits for it: compile templates, connect, read the figures."""
     prepare()
     with suppress(Exception):  # the page says what is wrong
-        # Not through the figures: a reading is shown for longer the longer it took, and this one connects.
-        admin.queues()
         admin.pauses()
+        figures.look()
+        figures.forget()  # the first look reads anew, and shows these only if that takes too long
 
 
 def _page(site: Site, function: PageFunction, live: Live) -> Endpoint:
