@@ -84,10 +84,13 @@ class Wish:
 class Adopter(Protocol):
     """Takes messages over that wait, so that this process runs them one after the other in a slot that it has freed."""
 
-    def adopt(self, place: SlotKey, waiters: Sequence[Waiter], now: float) -> tuple[list[Waiter], list[Waiter]]:
-        """Take over the leases of the first of *waiters*: make them short, also when asked about the same ones again.
+    def adopt(
+        self, place: SlotKey, waiters: Sequence[Waiter], now: float, *, extended: float
+    ) -> tuple[list[Waiter], list[Waiter]]:
+        """Take over the leases of the first of *waiters*: make them short.
 
-        Who has not got its long lease yet stays, since that may still be about to be made long.
+        Who has not got its long lease yet stays, since that may still be about to be made long. It may be asked about
+        the same ones again: then their leases are short, unless *extended* says that all were made long meanwhile.
 
         Returns:
             Those that this process runs if they get the slot, from the first on, and those whose leases are lost.
@@ -303,7 +306,7 @@ class Slots:
             state.front, state.back = state.back, []
         first = state.front[: TOGETHER if state.most > 1 else PART]
         some = takewhile(lambda waiter: waiter.queue and waiter.id not in state.holders, first)
-        found, lost = adopter.adopt(state.place, list(some), now)
+        found, lost = adopter.adopt(state.place, list(some), now, extended=state.extended)
         for waiter in lost:
             state.leave(waiter.id, waiter.claim)
         if found:

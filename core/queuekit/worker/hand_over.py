@@ -10,6 +10,7 @@ a slot that is freed elsewhere meanwhile.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Protocol
@@ -29,6 +30,8 @@ _WORK = 0.01
 """Seconds that their bodies may take together, as far as known."""
 _LONG = 0.2
 """Seconds after which a body has run longer than all of them were expected to take."""
+_LOOKS = 3
+"""Most looks at a line in one release."""
 _LATER = 60.0
 """Seconds that are left of a long lease, at least, when a usual one is over: also of one that has just begun."""
 
@@ -71,7 +74,7 @@ class HandOver:
         self, runtime: Runtime, limiter: Limiter, worker: Port, *, seconds_of: Callable[[str], float | None]
     ) -> None:
         self._broker, self._lease = runtime.broker, runtime.config.worker.lease
-        self._queues = runtime.config.worker.queues
+        self._queues, self._monotonic = runtime.config.worker.queues, runtime.clock.monotonic
         self._limiter, self._worker, self._seconds_of = limiter, worker, seconds_of
         # Where `find` is not overridden, it walks through the queue.
         self._able = runtime.broker.capabilities.inspect and type(runtime.broker).find is not Broker.find
@@ -130,6 +133,10 @@ class HandOver:
         """Make the leases of *runs* as short as others, and return those that are lost."""
         return self._broker.extend([run.delivery.lease for run in runs], lease=self._lease) if runs else []
 
+    def period(self) -> int:
+        """Return a number that changes when leases that were made short are to be extended."""
+        return int(self._monotonic() / self._lease * 4)
+
     # -- steps
 
     def _is_quick(self, run: Run) -> bool:
@@ -179,22 +186,33 @@ class HandOver:
 
 
 class _Batch:
-    """The slots of one settled batch: remembers what was taken over, since a record may have to be read again."""
+    """The slots of one settled batch: remembers what was taken over, since a record may have to be read again.
+
+    Others change the record while this looks at messages and makes their leases short. So it does that once, and looks
+    at what has come into a line since only a few times: else a release might never get the record.
+    """
 
     def __init__(self, hand_over: HandOver, quick: set[SlotKey]) -> None:
         self._hand_over, self._quick = hand_over, quick
         self._seen = set[str]()
         self._runs: dict[str, Run] = {}
+        self._looks, self._short, self._gone = Counter[SlotKey](), dict[str, tuple[float, int]](), set[Lease]()
 
-    def adopt(self, place: SlotKey, waiters: Sequence[Waiter], now: float) -> tuple[list[Waiter], list[Waiter]]:
+    def adopt(
+        self, place: SlotKey, waiters: Sequence[Waiter], now: float, *, extended: float
+    ) -> tuple[list[Waiter], list[Waiter]]:
         """Take over the first of *waiters*; see :class:`~queuekit.limiting.slot_store.Adopter`."""
         new = [waiter for waiter in waiters if waiter.token not in self._seen] if place in self._quick else []
-        if new:
+        if new and self._looks[place] < _LOOKS:
+            self._looks[place] += 1
             self._seen.update(waiter.token for waiter in new)
             self._runs |= {run.delivery.token: run for run in self._hand_over.can_run(place, new, now)}
         able = list(takewhile(lambda waiter: waiter.token in self._runs, waiters))
-        gone = set(self._hand_over.take_over([self._runs[waiter.token] for waiter in able]))
-        lost = [waiter for waiter in able if waiter.lease in gone]
+        when = extended, self._hand_over.period()
+        long = [waiter.token for waiter in able if self._short.get(waiter.token) != when]
+        self._gone.update(self._hand_over.take_over([self._runs[token] for token in long]))
+        self._short |= dict.fromkeys(long, when)
+        lost = [waiter for waiter in able if waiter.lease in self._gone]
         return [waiter for waiter in able if waiter not in lost], lost
 
     def adopted(self, place: SlotKey, waiters: Sequence[Waiter]) -> None:

@@ -153,7 +153,9 @@ def test_nobody_takes_over_what_is_about_to_get_a_long_lease(app: Queuekit, monk
     class Spy:
         """Would take all over."""
 
-        def adopt(self, place: SlotKey, waiters: Sequence[Waiter], now: float) -> tuple[list[Waiter], list[Waiter]]:
+        def adopt(
+            self, place: SlotKey, waiters: Sequence[Waiter], now: float, *, extended: float
+        ) -> tuple[list[Waiter], list[Waiter]]:
             asked.extend(one.id for one in waiters)
             return [], []
 

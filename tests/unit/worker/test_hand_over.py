@@ -2,21 +2,24 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from queuekit import Queuekit
+from queuekit.broker import Ack, Lease
 from queuekit.execution.limiter import Limiter
+from queuekit.execution.outcome import Run
 from queuekit.execution.slot_turns import SlotTurns
 from queuekit.limiting.slots import SlotKey, Waiter
 from queuekit.limits import Concurrency, Rate
 from queuekit.operations.limits import list_limits
 from queuekit.worker import Worker
+from queuekit.worker.hand_over import HandOver
 from queuekit_testing.kit import unique_name
 from support.waiting import PATIENCE, wait_until
-from support.working import broker_of, burst, flaky_app, make_app, prepared, take, working
+from support.working import broker_of, burst, executor_of, flaky_app, make_app, prepared, take, working
 
 
 @pytest.fixture
@@ -119,6 +122,48 @@ def test_worker_takes_over_what_surely_waits_in_its_queues(app: Queuekit, queue:
     runs = worker._hand_over.can_run(SlotKey("crm", ""), [*map(Waiter.of, found)], app.runtime.now() - 1)
 
     assert len(runs) == count
+
+
+@pytest.mark.parametrize(("extended", "made_short"), [(False, [2, 1, 1]), (True, [2, 3, 1])])
+def test_gets_a_record_that_others_write_whenever_leases_are_made_short(
+    app: Queuekit, monkeypatch: pytest.MonkeyPatch, *, extended: bool, made_short: list[int]
+) -> None:
+    """It does not take over the same messages at each attempt, unless their leases were made long meanwhile.
+
+    One of them is lost then: it does not run, however often the record is read.
+    """
+    task = app.task(name="pay", limits=[Concurrency(1, name="crm")])(print)
+    place, begun = SlotKey("crm", ""), list[Run]()
+    app.send_many([task.s()] * 60)
+    worker, broker, backend = Worker(app), broker_of(app), app.runtime.need_backend("a test")
+    others, extend, short = Limiter(app.runtime, backend, app.tasks), broker.extend, list[int]()
+    assert worker._limiter is not None
+    assert worker._hand_over is not None
+    worker._prefetch.observe("pay", 0.0001)
+    first, lost, _ = runs = [prepared(app) for _ in range(3)]
+    for run in runs:
+        worker._limiter.apply([run])
+
+    def meanwhile(leases: Sequence[Lease], *, lease: float) -> list[Lease]:
+        if not short:
+            broker.settle([Ack(lost.delivery)])
+        gone = extend(leases, lease=lease)
+        if lease == app.config.worker.lease:
+            short.append(len(leases))
+            others.apply([prepared(app)])
+            if extended and len(short) == 1:
+                others._slots.extend(place, app.runtime.now())
+        return gone
+
+    broker.extend = meanwhile  # type: ignore[method-assign]
+    monkeypatch.setattr(HandOver, "begin", lambda _self, _place, runs: begun.extend(runs))
+    assert first.claim()
+    worker._hand_over.settled([executor_of(app).decide.returned(first, None)])
+
+    assert short == made_short
+    assert len(begun) == 3
+    assert lost.message.id not in {run.message.id for run in begun}
+    assert list_limits(app)[0].waiting == 1
 
 
 def test_what_has_another_limit_or_is_slow_is_delivered_again(app: Queuekit) -> None:
