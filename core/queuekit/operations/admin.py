@@ -70,7 +70,7 @@ _FIRST_PART, _PART = 20, 500
 _LOOKED_AT = 100
 """Most messages of a place that a check looks at."""
 _SHOWN = 10
-"""Most queues without workers that a check reports one by one."""
+"""Most queues without workers that are named."""
 _QUIET = 25.0
 """Seconds of silence after which a worker is reported: it missed two presence records."""
 
@@ -239,12 +239,15 @@ class Admin:
         """Return warnings for the start of a worker of *own* queues: queues that no worker serves, and the fix."""
         own, declared_queues = list(own), self.declared_queues()
         unserved = self.unserved(declared_queues, own=own)
-        lines = [f"no worker serves {name!r}, the queue of {', '.join(declared_queues[name][:3])}" for name in unserved]
+        named, more = unserved[:_SHOWN], len(unserved[_SHOWN:])
+        lines = [f"no worker serves {name!r}, the queue of {', '.join(declared_queues[name][:3])}" for name in named]
+        lines += [f"{more} more queues have no worker"] if more else []
         for name in own:
             near = did_you_mean(name, unserved) if name not in declared_queues else ""
             if near:
                 lines.append(f"no task is sent to {name!r}; {near}")
-        return [*lines, f"start one for all of them:  queuekit worker -q {queue_list(unserved)}"] if unserved else []
+        which = "the ones that are named" if more else "all of them"
+        return [*lines, f"start one for {which}:  queuekit worker -q {queue_list(named)}"] if unserved else []
 
     def unserved(self, queues: Iterable[str], *, own: Iterable[str] = ()) -> list[str]:
         """Return those of *queues* that no live worker serves and that are not in *own*; none without a backend."""

@@ -63,6 +63,21 @@ def test_the_start_of_a_worker_says_what_is_unserved() -> None:
     assert Admin(app).unserved_by(["default", "mail"]) == []
 
 
+def test_the_start_of_a_worker_names_a_few_of_many_queues() -> None:
+    """Nobody reads a thousand lines, or types a thousand names."""
+    app = make_app()
+    for number in range(10, 23):
+        app.task(name=f"t{number}", queue=f"q{number}")(lambda: None)
+
+    found = Admin(app).unserved_by(["q10"])
+
+    assert found[0] == "no worker serves 'q11', the queue of t11"
+    assert found[10] == "2 more queues have no worker"
+    named = ",".join(f"q{number}" for number in range(11, 21))
+    assert found[11] == f"start one for the ones that are named:  queuekit worker -q {named}"
+    assert len(found) == 12
+
+
 def test_without_a_backend_nobody_knows() -> None:
     """Then no queue is called unserved."""
     app = app_with_tasks(backend="none")
