@@ -780,6 +780,7 @@ class Queuekit(Periodic):
             run=self._threads.background.send,
             declared=lambda name: self.tasks.limits().get(name),
             slots=lambda: Slots(backend(), self.runtime.broker, lease=self.config.worker.lease),
+            chance=lambda: self.runtime.random.random(),  # noqa: PLW0108 - the first use makes the runtime
         )
         limit = store.declared(name) if most is None else Concurrency(most)
         if rate is None and isinstance(limit, Concurrency):

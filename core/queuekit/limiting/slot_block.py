@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -120,6 +121,8 @@ class _Hold:
         self._ends = False
         self._thread: threading.Thread | None = None
         self._pid = os.getpid()
+        self._until = float("inf")
+        """Monotonic time until which others know that the holder is alive."""
 
     def attempt(self) -> bool:
         """Return whether it holds a slot now; if not, it waits in line."""
@@ -146,7 +149,7 @@ class _Hold:
 
     def keep(self, *, ended: bool = False) -> None:
         """Start the thread."""
-        self._ends = ended
+        self._ends, self._until = ended, self._store.clock.monotonic() + self._lease
         self._thread = threading.Thread(target=self._keep, name="queuekit-limit", daemon=True)
         self._thread.start()
 
@@ -180,13 +183,22 @@ class _Hold:
 
     def _quietly(self, *, release: bool) -> None:
         """Show a sign of life, or free the slot; without an answer it is free when its time is over."""
-        id, claim = self._waiter.id, self._waiter.claim
+        id, claim, now = self._waiter.id, self._waiter.claim, self._store.clock.monotonic()
+        if now >= self._until:
+            self._until = float("inf")
+            self._warn("a slot of the limit %s may have another holder: its block was not heard of for %g s")
         try:
             if release:
                 self._slots.release([(self._place, id, claim)], self._store.now())
             else:
                 self._store.backend().put([Record(key=beat_of(id), ttl=self._lease)])
+                self._until = now + self._lease
         except UnavailableError:
-            pass
+            if release:
+                self._warn("cannot free a slot of the limit %s, which is free in at most %g s")
         except Exception as error:  # noqa: BLE001 - of an engine: this thread must live as long as the block
             log_error(_logger, "cannot keep or free a slot of %s", self._place.name, error=error)
+
+    def _warn(self, text: str) -> None:
+        with suppress(Exception):  # of a handler: this thread must live as long as the block
+            _logger.warning(text, self._place.name, self._lease)

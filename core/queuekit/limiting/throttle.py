@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from queuekit.backend import Backend
 from queuekit.clock import Clock
-from queuekit.errors import LimitReachedError, OptionError
+from queuekit.errors import LimitReachedError, OptionError, UnavailableError
 from queuekit.ids import check_name
 from queuekit.limiting.rates import LimitKey, Rates, Standing, starts
 from queuekit.limiting.slot_store import Slots
@@ -21,6 +21,8 @@ __all__ = ["LimitStore", "RateLimit"]
 
 _STEP = 0.5
 """Seconds between two looks of a thread that waits: an interruption arrives only when Python code runs."""
+_ROUNDS, _PAUSE = 8, 0.05
+"""How often a block asks for a start for which others contend, and most seconds after the first time; they double."""
 
 
 @frozen(kw_only=True)
@@ -34,6 +36,7 @@ class LimitStore:
         run: Runs a short blocking call for a coroutine.
         declared: Returns the limit that tasks declare under a name.
         slots: Returns the slots of all concurrency limits.
+        chance: Returns a random number from 0 to 1.
     """
 
     clock: Clock
@@ -42,6 +45,7 @@ class LimitStore:
     run: Callable[[Callable[[], Any]], Awaitable[Any]]
     declared: Callable[[str], Limit | None]
     slots: Callable[[], Slots]
+    chance: Callable[[], float]
 
 
 class RateLimit:
@@ -85,15 +89,28 @@ class RateLimit:
 
         Raises:
             LimitReachedError: It is later than ``wait``; nothing was reserved.
+            UnavailableError: Others reserved starts at each attempt.
         """
-        now, place = self._store.now(), LimitKey(self.name, self._key, self._numbers())
-        waits = [0.0]
+        place = LimitKey(self.name, self._key, self._numbers())
+        for number in range(_ROUNDS):
+            seconds = self._attempt(place)
+            if seconds is not None:
+                return seconds
+            self._store.clock.sleep(_PAUSE * 2**number * self._store.chance())
+        what = f"no start of the limit {self.name!r} is reserved: others reserve theirs at the same time"
+        raise UnavailableError(what, fix="Try again in a moment")
+
+    def _attempt(self, place: LimitKey) -> float | None:
+        """Return the seconds until the start that is reserved; ``None`` if others have reserved theirs meanwhile."""
+        now, waits = self._store.now(), [0.0]
 
         def count(_: LimitKey, standing: Standing) -> int:
             waits[0] = starts(standing.rate, 1, next_start=standing.next_start, now=now)[0][0] - now
             return int(self._wait is None or waits[0] <= self._wait)
 
         found = Rates(self._store.backend()).reserve([place], now, count).get(place)
+        if found is None:
+            return None
         if not found:
             error = LimitReachedError(f"the limit {self.name!r} lets the next block start in {waits[0]:.3g} s")
             error.retry_after = waits[0]

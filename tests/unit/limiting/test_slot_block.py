@@ -15,7 +15,7 @@ from queuekit.limiting.slot_store import Slots, Wish
 from queuekit.limiting.slots import SlotKey, SlotState, Waiter
 from queuekit.limits import Concurrency, Rate, arg
 from support.waiting import PATIENCE, wait_until
-from support.working import make_app
+from support.working import backend_of, flaky_app, make_app
 
 
 @pytest.fixture
@@ -210,6 +210,26 @@ def test_coroutine_that_is_cancelled_leaves_the_line(app: Queuekit) -> None:
     with app.limit("crm", key="acme"), app.limit("crm", key="acme"):
         asyncio.run(enter_and_cancel())
         wait_until(lambda: waiting(app) == 0)
+
+
+def test_block_says_that_it_lost_touch(caplog: pytest.LogCaptureFixture) -> None:
+    """The limit may be exceeded, and then nobody has the slot for a while: an operator should know why."""
+    clock = VirtualClock()
+    app = flaky_app(clock=clock)
+    backend = backend_of(app)
+    with app.limit("crm", most=1):
+        backend.wire.cut |= {"put", "put_same"}
+        for _ in range(5):
+            clock.wait_for_waiters(1, timeout=PATIENCE)
+            backend.wire.calls.clear()
+            clock.advance(11)
+            wait_until(lambda: "put" in backend.wire.calls)
+    app.close()
+
+    assert [record.getMessage() for record in caplog.records if record.name == "queuekit.lock"] == [
+        "a slot of the limit crm may have another holder: its block was not heard of for 30 s",
+        "cannot free a slot of the limit crm, which is free in at most 30 s",
+    ]
 
 
 def test_one_object_is_for_one_block(app: Queuekit) -> None:

@@ -1,15 +1,18 @@
 """Rate limits around blocks: each waits for its turn, or says when that would be."""
 
 import asyncio
+import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
 from queuekit import Queuekit
+from queuekit.backend import Record
 from queuekit.clock import VirtualClock
-from queuekit.errors import LimitReachedError, NoBackendError, OptionError
+from queuekit.errors import LimitReachedError, NoBackendError, OptionError, UnavailableError
 from queuekit.limits import Rate, arg
 from support.waiting import PATIENCE
 from support.working import make_app
@@ -79,6 +82,25 @@ def test_wait_can_be_interrupted() -> None:
 
     assert max(clock.slept) <= 1
     assert sum(clock.slept) == pytest.approx(60, abs=1)
+
+
+@pytest.mark.parametrize(("vain", "refused"), [(25, False), (1_000, True)], ids=["a while", "for ever"])
+def test_others_that_reserve_meanwhile_are_no_limit(
+    monkeypatch: pytest.MonkeyPatch, *, vain: int, refused: bool
+) -> None:
+    """A block without *wait* starts in its turn, however often others write the record between its read and write."""
+    app, attempts = make_app(clock=Stepping()), itertools.count(1)
+    backend = app.runtime.need_backend("a test")
+    put_same = backend.put_same
+
+    def contended(records: Sequence[Record]) -> list[bool]:
+        return put_same(records) if next(attempts) > vain else [False] * len(records)
+
+    monkeypatch.setattr(backend, "put_same", contended)
+
+    with pytest.raises(UnavailableError, match="no start of the limit 'crm'") if refused else nullcontext():
+        app.limit("crm", rate=Rate("1/s")).__enter__()
+    app.close()
 
 
 def test_says_when_it_could_start(app: Queuekit) -> None:
