@@ -18,7 +18,7 @@ import attrs
 
 from queuekit.backend import Backend, Join, Page, Record
 from queuekit.envelope import Envelope, options_in
-from queuekit.errors import CapabilityError, TooLargeError
+from queuekit.errors import CapabilityError, TooLargeError, UnavailableError
 from queuekit.timelimit import made_progress
 from queuekit.values import frozen, quick_frozen
 
@@ -38,6 +38,7 @@ __all__ = [
     "Settlement",
     "Stored",
     "Subscription",
+    "count_each",
 ]
 
 _FIRST_PAGE = 20
@@ -211,6 +212,7 @@ class QueueCounts:
         leased: Messages that workers hold.
         dead: Dead letters.
         oldest_age: Seconds since the oldest ready message became due; ``None`` if none is ready.
+        at_least: Places whose number is a lower bound, since counting all would have taken too long.
     """
 
     ready: int = 0
@@ -218,6 +220,7 @@ class QueueCounts:
     leased: int = 0
     dead: int = 0
     oldest_age: float | None = None
+    at_least: frozenset[Place] = frozenset()
 
 
 @frozen(kw_only=True)
@@ -383,6 +386,25 @@ def beyond(dead: Sequence[tuple[float | None, str]], *, count: int | None, befor
     return [id for number, (died, id) in enumerate(dead) if number < over or (died is not None and died < old)]
 
 
+def count_each(queues: Sequence[str], count: Callable[[str], QueueCounts]) -> dict[str, QueueCounts]:
+    """Return the counts of *queues* from a service that counts them one by one; for those it did not, 0 or more.
+
+    Raises:
+        UnavailableError: It counted none.
+    """
+    found: dict[str, QueueCounts] = {}
+    failed: list[UnavailableError] = []
+    for queue in queues:
+        try:
+            found[queue] = count(queue)
+        except UnavailableError as error:
+            failed.append(error)
+            found[queue] = QueueCounts(at_least=frozenset(Place))
+    if failed and len(failed) == len(found):
+        raise failed[0]
+    return found
+
+
 class Broker(abc.ABC):
     """Queues of messages under leases.
 
@@ -529,7 +551,10 @@ class Broker(abc.ABC):
         return []
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
-        """Return the counts of each of *queues*; zeros for a queue that was never sent to."""
+        """Return the counts of each of *queues*; zeros for a queue that was never sent to.
+
+        If counting all takes too long, the rest is a lower bound, perhaps of 0: see :attr:`QueueCounts.at_least`.
+        """
         raise self._cannot("count messages")
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from queuekit.broker import QueueCounts
+from queuekit.broker import Place, QueueCounts
 from queuekit.errors import UnavailableError
 from queuekit.operations.admin import Admin, QueueView
 from queuekit.wire.presence import Presence, RunningTask
@@ -52,6 +52,17 @@ def test_shows_queues_with_the_most_messages_first() -> None:
     assert head == "1,200 waiting | 0 running | 0 delayed | 3 dead | 0 workers"
     assert busy.split() == ["busy", "1200", "0", "0", "3", "-", "1m15s", "1"]
     assert calm.split()[0] == "calm"
+
+
+def test_a_lower_bound_is_shown_as_one() -> None:
+    """A queue that was not counted to its end has no change, and the sum is a lower bound, too."""
+    counts = QueueCounts(ready=1_000, dead=2, at_least=frozenset({Place.READY, Place.LEASED}))
+    now = frame(QueueView(name="long", counts=counts, workers=1), queue("mail", ready=1), at=104.0)
+
+    head, _, _, long, _ = drawn(now, frame(queue("long", ready=10), at=100.0)).split("\n")
+
+    assert head == ">=1,001 waiting | ? running | 0 delayed | 2 dead | 0 workers"
+    assert long.split() == ["long", ">=1000", "?", "0", "2", "-", "-", "1"]
 
 
 def test_shows_what_changes_between_two_frames() -> None:

@@ -5,26 +5,25 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
+import attrs
 import pytest
 from pymongo import MongoClient, monitoring
 
-from queuekit.broker import Ack, Dead, Place
-from queuekit.envelope import Envelope
+from queuekit.broker import Ack, Dead, Place, QueueCounts
+from queuekit.envelope import Envelope, Lane
 from queuekit.errors import UnavailableError
 from queuekit.ids import new_id
-from queuekit_mongo import engine, inspection, settling
+from queuekit_mongo import counting, engine, inspection, settling
 from queuekit_mongo.broker import MongoBroker
 from queuekit_mongo.inspection import BATCH
 from queuekit_testing.kit import unique_name
 from support.mongod import ReplicaSet, shared_set
-from support.waiting import PATIENCE, UNHURRIED, wait_until
+from support.waiting import PATIENCE, UNHURRIED
 
 MANY = 27
 """Batches that take longer than one call of many replies may."""
 SLOW = 0.8 * UNHURRIED
 """Seconds that a slow reply takes, which is less than it may."""
-HURRIED = 1.0
-"""Seconds for one reply, where the server takes twice as long."""
 LEASE = 3_600.0
 
 
@@ -45,9 +44,9 @@ def server() -> Iterator[ReplicaSet]:
     members.heal()
 
 
-def fill(broker: MongoBroker, queue: str, count: int) -> list[str]:
+def fill(broker: MongoBroker, queue: str, count: int, **fields: Any) -> list[str]:
     """Send *count* messages and return their ids."""
-    envelopes = [Envelope(id=new_id(), queue=queue, body=b"") for _ in range(count)]
+    envelopes = [Envelope(id=new_id(), queue=queue, body=b"", **fields) for _ in range(count)]
     for first in range(0, count, 1_000):
         broker.send(envelopes[first : first + 1_000])
     return [one.id for one in envelopes]
@@ -59,23 +58,76 @@ def dead_letter(broker: MongoBroker, queue: str) -> None:
     broker.settle([Dead(one, reason="failed") for one in held])
 
 
-def test_a_long_queue_is_counted_whatever_that_takes(
+@pytest.fixture
+def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let five messages be many, so that a queue is long that takes no time by itself."""
+    monkeypatch.setattr(counting, "LOOKED_AT", 5)
+
+
+def places(broker: MongoBroker, queue: str, lane: Lane | None) -> None:
+    """Have messages in each place of *queue*: 6 dead, 2 leased, 7 delayed and 8 ready, of several priorities."""
+    fill(broker, queue, 6, lane=lane)
+    dead_letter(broker, queue)
+    fill(broker, queue, 2, lane=lane)
+    broker.receive([queue], limit=2, wait=PATIENCE, lease=LEASE)
+    fill(broker, queue, 7, lane=lane, delay=9_999.0)
+    fill(broker, queue, 4, lane=lane, priority=9)
+    fill(broker, queue, 4, lane=lane, priority=0)
+
+
+@pytest.mark.usefixtures("small_looks")
+@pytest.mark.parametrize("lane", [None, Lane("a")], ids=["no-lane", "lanes"])
+def test_long_queues_among_short_ones_are_counted(
+    connect: Callable[..., MongoBroker], queue: str, lane: Lane | None
+) -> None:
+    """Whichever look ends in a queue, that queue and those around it are counted to the end."""
+    broker = connect(prefix=unique_name("t"))
+    names = [f"{queue}{number}" for number in range(4)]
+    for name in names[1:3]:
+        places(broker, name, lane)
+    fill(broker, names[3], 1)
+
+    found = broker.counts(names[::-1])
+
+    numbers = {name: attrs.evolve(counts, oldest_age=None) for name, counts in found.items()}
+    full = QueueCounts(ready=8, delayed=7, leased=2, dead=6)
+    assert numbers == {names[0]: QueueCounts(), names[1]: full, names[2]: full, names[3]: QueueCounts(ready=1)}
+    assert [counts.oldest_age is None for counts in found.values()] == [False, False, False, True]
+
+
+@pytest.mark.usefixtures("small_looks")
+def test_beyond_the_bound_a_count_is_a_lower_bound(
+    connect: Callable[..., MongoBroker], queue: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counting ends at so many messages of a place, and says so of that place alone."""
+    monkeypatch.setattr(counting, "COUNTED", 10)
+    broker = connect(prefix=unique_name("t"))
+    places(broker, queue, None)
+
+    found = broker.counts([queue])[queue]
+
+    assert (found.delayed, found.leased, found.dead) == (7, 2, 6)
+    assert 0 < found.ready <= 8
+    assert found.at_least == {Place.READY}
+
+
+@pytest.mark.usefixtures("small_looks")
+def test_a_queue_that_takes_too_long_to_count_leaves_the_others_counted(
     server: ReplicaSet, connect: Callable[..., MongoBroker], queue: str
 ) -> None:
-    """Each message is counted, so that takes longer than other calls may; who looks at a backlog has to see it."""
-    prefix = unique_name("t")
-    fill(connect(prefix=prefix), queue, 3)
-    broker = connect(prefix=prefix, timeout=HURRIED)
+    """Of a queue that the server cannot count in time, what the look saw is told as a lower bound."""
+    broker = connect(prefix=unique_name("t"))
+    names = [f"{queue}{number}" for number in range(3)]
+    places(broker, names[1], None)
+    for name in names[::2]:
+        fill(broker, name, 1)
+    server.fail(["count"], mode="alwaysOn", errorCode=50)
 
-    server.fail(["aggregate"], mode="alwaysOn", blockConnection=True, blockTimeMS=int(2 * HURRIED * 1_000))
+    found = broker.counts(names)
 
-    def counted() -> int | None:
-        try:
-            return broker.counts([queue])[queue].ready
-        except UnavailableError:  # a machine may be too busy for one of the other replies
-            return None
-
-    assert wait_until(counted, what="a count") == 3
+    assert [found[name].ready for name in names[::2]] == [1, 1]
+    assert found[names[1]].at_least == set(Place)
+    assert 0 < found[names[1]].dead <= 6
 
 
 @pytest.fixture

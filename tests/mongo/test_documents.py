@@ -303,13 +303,13 @@ def test_any_verb_may_be_the_first_call_to_a_lone_server(connect: Any, queue: st
 def test_check_names_a_missing_index(broker: MongoBroker) -> None:
     """``check`` is silent on a whole deployment, and names an index that somebody dropped."""
     before = broker.check()
-    broker._engine.messages.drop_index("queuekit_claim")
+    broker._engine.messages.drop_index("queuekit_waiting")
 
     after = broker.check()
 
     assert before == []
     assert len(after) == 1
-    assert "queuekit_claim" in after[0]
+    assert "queuekit_waiting" in after[0]
 
 
 @pytest.mark.parametrize(

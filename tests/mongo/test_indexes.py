@@ -18,11 +18,14 @@ from support.waiting import error_of, wait_until
 HANG = "hangAfterStartingIndexBuild"
 """Makes the server stand still over an index."""
 OTHERS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "of-its-name": ("queuekit_claim", "messages", {"keys": [("queue", 1)], "name": "queuekit_claim"}),
+    "of-its-name": ("queuekit_waiting", "messages", {"keys": [("queue", 1)], "name": "queuekit_waiting"}),
     "without-its-filter": (
-        "queuekit_claim",
+        "queuekit_waiting",
         "messages",
-        {"keys": [("queue", 1), ("priority", -1), ("due", 1), ("seq", 1)], "name": "queuekit_claim"},
+        {
+            "keys": [("queue", 1), ("state", 1), ("priority", -1), ("due", 1), ("seq", 1), ("due_at", 1)],
+            "name": "queuekit_waiting",
+        },
     ),
     "of-its-keys": ("queuekit_expire", "records", {"keys": [("expires_at", 1)], "name": "by_expiry"}),
 }
@@ -92,7 +95,7 @@ def test_what_check_says_makes_the_indexes(server: ReplicaSet, humble: MongoBrok
     ("name", "changed"),
     [
         ("queuekit_unique", {"unique": None}),
-        ("queuekit_claim", {"partialFilterExpression": None}),
+        ("queuekit_waiting", {"partialFilterExpression": None}),
         ("queuekit_forget", {"expireAfterSeconds": 3_600}),
     ],
 )
@@ -116,7 +119,7 @@ def test_an_index_over_much_is_made_in_the_end(server: ReplicaSet, connect: Call
     first = connect(prefix=prefix)
     first.send([Envelope(id=new_id(), queue="q", body=b"")])
     messages = first._engine.messages
-    messages.drop_index("queuekit_claim")
+    messages.drop_index("queuekit_waiting")
 
     server.primary.command({"configureFailPoint": HANG, "mode": "alwaysOn"})
     try:
@@ -125,4 +128,4 @@ def test_an_index_over_much_is_made_in_the_end(server: ReplicaSet, connect: Call
     finally:
         server.primary.command({"configureFailPoint": HANG, "mode": "off"})
 
-    wait_until(lambda: "queuekit_claim" in messages.index_information(), "the index is made")
+    wait_until(lambda: "queuekit_waiting" in messages.index_information(), "the index is made")

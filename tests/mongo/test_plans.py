@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
+from queuekit.broker import Dead
 from queuekit.envelope import Envelope, Lane
 from queuekit.ids import new_id
 from queuekit.urls import EngineURL
+from queuekit_mongo import counting
 from queuekit_mongo.backend import MongoBackend
 from queuekit_mongo.broker import MongoBroker
 from queuekit_testing.kit import unique_name
@@ -100,6 +102,24 @@ def test_a_claim_of_the_first_reads_few_keys(broker: MongoBroker) -> None:
     assert taken.envelope.priority == 9
     assert done["planSummary"].startswith("IXSCAN")
     assert done["keysExamined"] < 30
+
+
+@pytest.mark.parametrize("most", [10_000, 50], ids=["at-a-glance", "by-itself"])
+def test_counting_reads_no_document(broker: MongoBroker, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Messages in all places, of lanes and without, are counted from keys, however large their bodies are."""
+    monkeypatch.setattr(counting, "LOOKED_AT", most)
+    queue = unique_name("q")
+    for lane in (None, Lane("a", 2)):
+        fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", lane=lane) for _ in range(100)])
+        fill(broker, [Envelope(id=new_id(), queue=queue, body=b"", lane=lane, delay=9_999.0) for _ in range(100)])
+    broker.settle([Dead(one, reason="failed") for one in broker.receive([queue], limit=80, wait=0, lease=LEASE)])
+    broker.receive([queue], limit=70, wait=0, lease=LEASE)
+    broker._engine.database().command("profile", 2)
+
+    found = broker.counts([queue])[queue]
+
+    assert (found.ready, found.delayed, found.leased, found.dead) == (50, 200, 70, 80)
+    assert {doc["docsExamined"] for doc in profile(broker)} == {0}
 
 
 def test_entering_a_lane_reads_few_keys(broker: MongoBroker) -> None:

@@ -15,6 +15,7 @@ import attrs
 import pytest
 
 from queuekit import Fixed, Queuekit
+from queuekit.broker import Place, QueueCounts
 from queuekit.errors import ConfigError, UnavailableError
 from queuekit.events import (
     ChildRecycled,
@@ -481,3 +482,18 @@ def test_registered_tasks_are_known() -> None:
     app.runtime.close()
 
     assert "declared" in TALLY.known
+
+
+def test_a_scrape_reports_lower_bounds_and_leaves_out_what_nobody_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue too long to count stays above the limit of an alert; 0 would be a lie."""
+    app = Queuekit(broker="memory://")
+    found = QueueCounts(ready=1_000, at_least=frozenset({Place.READY, Place.DEAD}))
+    unknown = QueueCounts(at_least=frozenset(Place))
+    monkeypatch.setattr(type(app.runtime.broker), "queues", lambda _broker: ["long", "slow"])
+    monkeypatch.setattr(type(app.runtime.broker), "counts", lambda _broker, _names: {"long": found, "slow": unknown})
+
+    rows = [one for metric in QueueCollector(app).collect() for one in metric.samples if "queue" in one.labels]
+
+    messages = {(one.labels["queue"], one.labels["state"]): one.value for one in rows if "state" in one.labels}
+    assert messages == {("long", "waiting"): 1_000, ("long", "delayed"): 0, ("long", "running"): 0}
+    assert [one.labels["queue"] for one in rows if "state" not in one.labels] == []

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from queuekit.backend import Page
-from queuekit.broker import Broker, Delivery, Lease, Place, Settlement, Stored
+from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Settlement, Stored, count_each
 from queuekit.engines.memory import MemoryBackend
 from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.envelope import Envelope
-from queuekit.errors import CapabilityError
+from queuekit.errors import CapabilityError, UnavailableError
 from queuekit.urls import EngineURL
 
 
@@ -96,3 +96,23 @@ def test_finds_by_looking_through_all_pages() -> None:
     found = PagingBroker().find("q", ["ready-2", "dead-0", "leased-9"])
 
     assert [stored.envelope.id for stored in found] == ["ready-2", "dead-0"]
+
+
+def test_a_queue_that_cannot_be_counted_leaves_the_others_counted() -> None:
+    """One that takes too long holds 0 or more of everything; where none is counted, there is an error."""
+
+    def count(queue: str) -> QueueCounts:
+        if queue == "slow":
+            raise UnavailableError("no answer in time")
+        return QueueCounts(ready=3)
+
+    found = count_each(["a", "slow", "b"], count)
+
+    assert found == {
+        "a": QueueCounts(ready=3),
+        "slow": QueueCounts(at_least=frozenset(Place)),
+        "b": QueueCounts(ready=3),
+    }
+    with pytest.raises(UnavailableError, match="no answer in time"):
+        count_each(["slow"], count)
+    assert count_each([], count) == {}

@@ -26,7 +26,7 @@ from queuekit.cli.output import as_json as as_json_text
 from queuekit.cli.purge import confirm
 from queuekit.cli.session import Session
 from queuekit.cli.steps import carry_out, rate_option
-from queuekit.errors import UnknownIdError
+from queuekit.errors import UnavailableError, UnknownIdError
 from queuekit.ids import is_name
 from queuekit.logs.plaintext import clean, clean_json
 from queuekit.operations.admin import Admin, QueuedMessage
@@ -72,12 +72,21 @@ def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, as_js
         session.say("No dead letters." if not wanted else "No such dead letters.")
         return
     click.echo(columns(HEADER, rows, right=("DIED",)))
-    count = admin.dead_count(queue) if len(rows) == limit and not wanted else limit
-    if count > limit:
-        session.say(f"... and {count - limit} more: --limit {count} lists them all")
+    if len(rows) == limit and not wanted:
+        _say_how_many_more(session, admin, queue, limit)
     first = shlex.quote(rows[0][0])
     session.say(f"next  {session.command(f'dlq show {first}')}")
     session.say(f"      {session.command(f'dlq retry {first}')}     (or --all)")
+
+
+def _say_how_many_more(session: Session, admin: Admin, queue: str | None, listed: int) -> None:
+    try:
+        count = admin.dead_count(queue)
+    except UnavailableError:
+        session.say("... and perhaps more: counting them takes too long")
+        return
+    if count > listed:
+        session.say(f"... and {count - listed} more: --limit {count} lists them all")
 
 
 @command.command("groups", short_help="Count dead letters by fault.")

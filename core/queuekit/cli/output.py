@@ -14,6 +14,7 @@ import attrs
 import click
 
 from queuekit import durations
+from queuekit.broker import Place, QueueCounts
 from queuekit.logs.plaintext import clean, clean_json
 
 __all__ = [
@@ -65,6 +66,14 @@ def age(seconds: float | None) -> str:
         return f"{max(0.0, seconds):.1f}s"
     step = 1.0 if seconds < 60 * _MINUTE else _MINUTE if seconds < _DAY else 60 * _MINUTE
     return durations.format(seconds // step * step)
+
+
+def counted(counts: QueueCounts, place: Place, form: str = "") -> str:
+    """Return the number of messages in *place*: ``>=5`` if it is a lower bound, ``?`` if nothing was counted."""
+    number: int = getattr(counts, place)
+    if place not in counts.at_least:
+        return f"{number:{form}}"
+    return f">={number:{form}}" if number else "?"
 
 
 def size(count: int | None) -> str:

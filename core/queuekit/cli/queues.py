@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 import click
 
+from queuekit.broker import Place
 from queuekit.cli.options import common_options, engine_options, json_option, pass_session
-from queuekit.cli.output import age, columns, one_line, print_json
+from queuekit.cli.output import age, columns, counted, one_line, print_json
 from queuekit.cli.pauses import document_of, line_of
 from queuekit.cli.session import Session
 from queuekit.logs.plaintext import clean
@@ -18,6 +19,7 @@ __all__ = ["command"]
 
 LANE_HEADER = ("QUEUE", "LANE", "WAITING")
 HEADER = ("QUEUE", "WAITING", "RUNNING", "DELAYED", "DEAD", "OLDEST", "WORKERS")
+_STATES = {Place.READY: "waiting", Place.LEASED: "running", Place.DELAYED: "delayed", Place.DEAD: "dead"}
 _NAMED = 10
 """Most queues without workers that are named."""
 
@@ -65,6 +67,8 @@ def _print_lanes(session: Session, lanes: Mapping[str, LaneCounts]) -> None:
 
 
 def _print_hints(session: Session, views: list[QueueView]) -> None:
+    if any(view.counts.at_least for view in views):
+        session.say("counting all would take too long: >= is a lower bound, ? is not counted")
     if any(view.counts.dead for view in views):
         session.say(f"next  {session.command('dlq ls')}")
     unserved = [view for view in views if view.workers == 0 and _waiting(view)]
@@ -82,10 +86,9 @@ def _waiting(view: QueueView) -> int:
 
 
 def _row(view: QueueView, untold: str) -> list[str]:
-    counts = view.counts
-    numbers = (counts.ready, counts.leased, counts.delayed, counts.dead)
+    numbers = [counted(view.counts, place) for place in _STATES]
     workers = "-" if view.workers is None else str(view.workers)
-    return [view.name, *map(str, numbers), _oldest(view, untold), workers]
+    return [view.name, *numbers, _oldest(view, untold), workers]
 
 
 def _oldest(view: QueueView, untold: str) -> str:
@@ -99,10 +102,8 @@ def _document(view: QueueView, lanes: LaneCounts | None) -> dict[str, object]:
     counts = view.counts
     return {
         "queue": view.name,
-        "waiting": counts.ready,
-        "running": counts.leased,
-        "delayed": counts.delayed,
-        "dead": counts.dead,
+        **{state: getattr(counts, place) for place, state in _STATES.items()},
+        "at_least": [state for place, state in _STATES.items() if place in counts.at_least],
         "oldest_seconds": counts.oldest_age,
         "oldest_seconds_at_least": view.seen_age if counts.oldest_age is None and counts.ready else None,
         "workers": view.workers,

@@ -86,7 +86,10 @@ class WithDeadLetters(WrappedBroker):
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the counts of *queues*, with the dead letters that are kept here."""
         found = self._broker.counts(queues)
-        return {name: attrs.evolve(each, dead=len(self._keys(name))) for name, each in found.items()}
+        return {
+            name: attrs.evolve(each, dead=len(self._keys(name)), at_least=each.at_least - {Place.DEAD})
+            for name, each in found.items()
+        }
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
         """Return messages in *place*; dead letters latest first."""

@@ -84,9 +84,9 @@ def _batches(
 
 
 def _ready(admin: Admin, queue: str) -> int:
-    """Return how many messages of *queue* are ready; no limit where that is not known, or roughly, as on SQS."""
+    """Return how many messages of *queue* are ready; no limit where that is not known, roughly, or a lower bound."""
     counts = admin.counts_of(queue) if admin.reports(Place.READY) else None
-    return sys.maxsize if counts is None else counts.ready
+    return sys.maxsize if counts is None or Place.READY in counts.at_least else counts.ready
 
 
 def _claim(admin: Admin, queue: str, limit: int) -> list[Delivery]:

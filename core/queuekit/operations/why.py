@@ -402,10 +402,12 @@ def _behind(facts: Facts) -> Reason | None:
     if not facts.waits or not due:
         return None
     others = max(0, facts.counts.ready - 1) if facts.counts is not None else None
+    more = facts.counts is not None and Place.READY in facts.counts.at_least
     rate = sum(worker.rate or 0.0 for worker in facts.serving)
-    until = facts.now + others / rate if others and rate else None
+    until = facts.now + others / rate if others and rate and not more else None
     lane = _lane(stored.envelope.lane, facts.in_lane) if stored is not None else ""
-    text = f"it waits for its turn{lane}: {_others(others)} in {facts.queue!r}{_pace(facts, rate)}"
+    count = f"{'at least ' if more else ''}{_others(others)}"
+    text = f"it waits for its turn{lane}: {count} in {facts.queue!r}{_pace(facts, rate)}"
     command = "workers" if facts.workers is not None else "queues"
     return Reason(code="behind", text=text, until=until, command=command)
 

@@ -7,9 +7,10 @@ import attrs
 import pytest
 
 from queuekit import Queuekit
+from queuekit.broker import Place, QueueCounts
 from queuekit.cli.arguments import parse_value, typed_call
 from queuekit.cli.message_view import as_document
-from queuekit.cli.output import age, as_json, columns, fields, moment, one_line, span, when
+from queuekit.cli.output import age, as_json, columns, counted, fields, moment, one_line, span, when
 from queuekit.cli.program import error_lines
 from queuekit.errors import ArgumentsError, QueuekitError
 from queuekit.operations.admin import MessageView
@@ -140,6 +141,21 @@ def test_arguments_that_are_not_checked_are_json_else_text() -> None:
 
 def add(x: int, y: str = "") -> None:
     """Do nothing."""
+
+
+@pytest.mark.parametrize(
+    ("number", "at_least", "text"),
+    [
+        (1_200, [], "1,200"),
+        (0, [], "0"),
+        (1_200, [Place.DEAD], ">=1,200"),
+        (0, [Place.DEAD], "?"),
+        (5, [Place.READY], "5"),
+    ],
+)
+def test_a_number_says_whether_it_is_a_lower_bound(number: int, at_least: list[Place], text: str) -> None:
+    """Of a place that was not counted to its end, the least is told, or that nothing is known."""
+    assert counted(QueueCounts(dead=number, at_least=frozenset(at_least)), Place.DEAD, ",") == text
 
 
 def show(*args: Any, **kwargs: Any) -> Any:

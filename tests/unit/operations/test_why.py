@@ -179,6 +179,14 @@ def test_a_broker_that_tells_nothing_leaves_what_records_say() -> None:
     assert [reason.code for reason in found] == ["behind"]
 
 
+def test_a_lower_bound_of_others_is_said_to_be_one() -> None:
+    """Where not all that wait are counted, nobody is promised when the message starts."""
+    found = reasons(facts(view(READY), counts=QueueCounts(ready=11, at_least=frozenset({Place.READY}))))[-1]
+
+    assert (found.code, found.until) == ("behind", None)
+    assert "at least 10 others wait" in found.text
+
+
 def first_reason(app: Any, id: str) -> Reason:
     """Return the first reason of a message on real engines."""
     return reasons(collect(Admin(app), id))[0]

@@ -77,7 +77,7 @@ def counts(database: Database, names: Sequence[str]) -> dict[str, QueueCounts]:
 
 
 def _counts(states: Mapping[int, tuple[int, float]], now: float) -> QueueCounts:
-    numbers = {place.value: states[state][0] for place, state in STATES.items() if state in states}
+    numbers: dict[str, Any] = {place.value: states[state][0] for place, state in STATES.items() if state in states}
     return QueueCounts(**numbers, oldest_age=max(0.0, now - states[READY][1]) if READY in states else None)
 
 

@@ -9,7 +9,7 @@ from random import Random
 from typing import TypeVar
 
 from queuekit.backend import Backend
-from queuekit.broker import Broker, Delivery, Lease, QueueCounts, Settlement, Subscription
+from queuekit.broker import Broker, Delivery, Lease, QueueCounts, Settlement, Subscription, count_each
 from queuekit.broker import Place as Part
 from queuekit.clock import Clock, SystemClock
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope
@@ -260,7 +260,7 @@ class AmqpBroker(Broker):
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return how many messages of *queues* are ready; RabbitMQ tells nothing of the others over AMQP."""
-        return {queue: count(self._connections.consume, self._all(queue)) for queue in queues}
+        return count_each(queues, lambda queue: count(self._connections.consume, self._all(queue)))
 
     def strays(self) -> list[str]:
         """Return the queues of messages that RabbitMQ has taken out of theirs, or whose queue was deleted."""

@@ -10,6 +10,7 @@ from typing import Literal
 
 import attrs
 
+from queuekit.broker import Place
 from queuekit.errors import OptionError, QueuekitError
 from queuekit.ids import new_id
 from queuekit.operations.admin import Admin
@@ -169,7 +170,7 @@ class BulkActions:
         admin = self._admin
         if isinstance(choice, MoveTarget):
             counts = admin.counts_of(choice.queue)
-            bulk.chosen = None if counts is None else counts.ready
+            bulk.chosen = None if counts is None or Place.READY in counts.at_least else counts.ready
             yield from move(admin, choice.queue, choice.to, rate=bulk.rate or _FAST, sleep=_pausing(bulk))
             return
         found: dict[str, list[str]] = {}

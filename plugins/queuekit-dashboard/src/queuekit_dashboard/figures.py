@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, wait
 
 import attrs
 
+from queuekit.broker import Place, QueueCounts
 from queuekit.operations.admin import Admin, QueueView
 from queuekit.wire.pauses import Pause
 from queuekit.wire.presence import Presence
 
-__all__ = ["Figures", "Sample", "rate_of"]
+__all__ = ["Figures", "Sample", "rate_of", "total_of"]
 
 _FRESH = 1.0
 """Seconds for which a sample is shown to others."""
@@ -169,3 +170,9 @@ def rate_of(sample: Sample, queue: str) -> tuple[float, bool] | None:
     if not serving:
         return None
     return sum(worker.rate or 0.0 for worker in serving), all(len(worker.queues) == 1 for worker in serving)
+
+
+def total_of(queues: Sequence[QueueView]) -> QueueCounts:
+    """Return the counts of all *queues* together."""
+    numbers = {place: sum(getattr(view.counts, place) for view in queues) for place in Place}
+    return QueueCounts(**numbers, at_least=frozenset().union(*(view.counts.at_least for view in queues)))

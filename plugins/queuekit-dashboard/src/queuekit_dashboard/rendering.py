@@ -8,7 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from queuekit.cli.output import age, as_json, moment, size, span
+from queuekit.broker import Place, QueueCounts
+from queuekit.cli.output import age, as_json, counted, moment, size, span
 from queuekit.logs.plaintext import clean
 from queuekit_dashboard.calls import link
 
@@ -34,6 +35,7 @@ def _environment() -> Environment:
     made.filters |= {
         "age": age,
         "clean": _lines,
+        "counted": _counted,
         "line": one_line,
         "iso": _iso,
         "json": _json,
@@ -71,6 +73,10 @@ def one_line(text: str, width: int = 200) -> str:
     """Return the first line of *text*, cut to *width* characters."""
     line = clean(next(iter(text[: 10 * width].splitlines()), ""))
     return line if len(line) <= width else f"{line[: width - 1]}…"
+
+
+def _counted(counts: QueueCounts, place: Place) -> str:
+    return counted(counts, place, ",").replace(">=", "≥")
 
 
 def _sentence(text: str) -> str:

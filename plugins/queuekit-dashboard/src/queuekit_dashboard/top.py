@@ -14,13 +14,15 @@ from typing import Any
 import attrs
 import click
 
+from queuekit.broker import Place
 from queuekit.cli.options import common_options, engine_options, pass_session
-from queuekit.cli.output import age, columns, one_line, size
+from queuekit.cli.output import age, columns, counted, one_line, size
 from queuekit.cli.session import Session
 from queuekit.errors import UnavailableError
 from queuekit.logs.plaintext import clean
 from queuekit.operations.admin import Admin, QueueView
 from queuekit.wire.presence import Presence
+from queuekit_dashboard.figures import total_of
 
 __all__ = ["TopFrame", "command", "drawn", "frames", "look"]
 
@@ -29,6 +31,7 @@ WORKERS = ("WORKER", "HOST", "QUEUES", "RUNNING", "RATE", "MEMORY", "SEEN", "STA
 RUNS = ("RUNS", "TASK", "QUEUE", "WORKER", "FOR")
 _MOST_ROWS = 50
 """Rows of each table, where the height of the terminal does not say."""
+_STATES = {Place.READY: "waiting", Place.LEASED: "running", Place.DELAYED: "delayed", Place.DEAD: "dead"}
 _MOST_QUEUES = 40
 """Characters of the column of a worker's queues."""
 _CLEAR, _REST = "\x1b[H", "\x1b[0J"
@@ -135,14 +138,11 @@ def drawn(now: TopFrame, last: TopFrame | None) -> str:
 
 
 def _summary(now: TopFrame) -> str:
-    counts = [view.counts for view in now.queues]
+    total = total_of(now.queues)
     live = [worker for worker in now.workers or () if worker.live]
     rates = [worker.rate for worker in live if worker.rate is not None]
     parts = [
-        f"{sum(one.ready for one in counts):,} waiting",
-        f"{sum(one.leased for one in counts):,} running",
-        f"{sum(one.delayed for one in counts):,} delayed",
-        f"{sum(one.dead for one in counts):,} dead",
+        *(f"{counted(total, place, ',')} {state}" for place, state in _STATES.items()),
         "workers: not reported" if now.workers is None else f"{len(live)} workers",
     ]
     return " | ".join([*parts, *([f"{sum(rates):,.1f} done/s"] if rates else [])])
@@ -156,7 +156,7 @@ def _queue_rows(now: TopFrame, last: TopFrame | None) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         (
             view.name,
-            *map(str, (view.counts.ready, view.counts.leased, view.counts.delayed, view.counts.dead)),
+            *(counted(view.counts, place) for place in _STATES),
             _change(view, before, seconds),
             age(view.counts.oldest_age if view.counts.oldest_age is not None else view.seen_age),
             "-" if view.workers is None else str(view.workers),
@@ -173,7 +173,9 @@ def _all(view: QueueView) -> int:
 
 def _change(view: QueueView, before: Mapping[str, QueueView], seconds: float) -> str:
     old = before.get(view.name)
-    return "-" if old is None or seconds <= 0 else f"{(_all(view) - _all(old)) / seconds:+.1f}/s"
+    if old is None or old.counts.at_least or view.counts.at_least:
+        return "-"
+    return "-" if seconds <= 0 else f"{(_all(view) - _all(old)) / seconds:+.1f}/s"
 
 
 def _worker_row(worker: Presence) -> tuple[str, ...]:

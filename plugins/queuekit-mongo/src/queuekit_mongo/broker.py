@@ -26,7 +26,7 @@ from queuekit.broker import (
 from queuekit.clock import Clock
 from queuekit.envelope import Envelope
 from queuekit.urls import EngineURL
-from queuekit_mongo import checks, committing, inspection, sending, settling
+from queuekit_mongo import checks, committing, counting, inspection, sending, settling
 from queuekit_mongo.capabilities import BACKEND_LIMITS, CAPABILITIES, LIMITS
 from queuekit_mongo.claiming import Claimer
 from queuekit_mongo.engine import Engine
@@ -37,8 +37,6 @@ from queuekit_mongo.waiting import Notifier
 
 __all__ = ["MongoBroker"]
 
-_COUNTING = 12
-"""Factor on the timeout of counting, which reads the keys of all messages."""
 _MOST_UPKEEPS = 100
 """Most sets of queues whose upkeep is remembered."""
 _CHANGES: list[Doc] = [
@@ -203,9 +201,9 @@ class MongoBroker(Broker):
             return inspection.queues(self._engine)
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
-        """Return the counts of *queues*."""
-        with self._engine.calls(times=_COUNTING):
-            return inspection.counts(self._engine, queues)
+        """Return the counts of *queues*; see :mod:`queuekit_mongo.counting` for their bound."""
+        with self._engine.calls():
+            return counting.counts(self._engine, queues)
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
         """Return messages in *place*."""

@@ -174,8 +174,8 @@ class Engine:
     # -- calls ---------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def calls(self, *, times: int = 1) -> Iterator[None]:
-        """Convert the client library's errors; each reply may take *times* ``options.timeout`` seconds.
+    def calls(self) -> Iterator[None]:
+        """Convert the client library's errors; each reply may take ``options.timeout`` seconds.
 
         First end the transactions that failed calls left open: these would block this call for up to a minute.
 
@@ -183,7 +183,7 @@ class Engine:
             UnavailableError: The deployment did not answer, or refused.
         """
         try:
-            with Replies(times * self.options.timeout):
+            with Replies(self.options.timeout):
                 if self._unsure or self._is_unsure:
                     self._end_open_transactions()
                 yield

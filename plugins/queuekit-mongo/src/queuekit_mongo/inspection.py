@@ -19,7 +19,7 @@ from pymongo import ASCENDING, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from queuekit.backend import Page
-from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.broker import Place, Stored
 from queuekit.timelimit import made_progress
 from queuekit_mongo import lanes
 from queuekit_mongo.engine import Engine
@@ -46,7 +46,7 @@ from queuekit_mongo.layout import (
 )
 from queuekit_mongo.settling import gone
 
-__all__ = ["counts", "dead_beyond", "find", "peek", "queues", "remove", "requeue", "search"]
+__all__ = ["dead_beyond", "find", "peek", "queues", "remove", "requeue", "search"]
 
 BATCH = 500
 """Messages that one call changes, so that workers can run calls in between."""
@@ -66,38 +66,11 @@ _REPLAYED = dict.fromkeys(("id", "queue", "priority", "unique", "key", "lane"), 
 """The fields to read of a dead letter to replay it."""
 _REMOVED = dict.fromkeys(("id", "queue", "priority", "lane", "due", "session"), True)
 """The fields to read of a message to remove it."""
-_IS_LATER = {"$and": [{"$eq": [{"$type": "$due"}, "date"]}, {"$gt": ["$due", "$$NOW"]}]}
 
 
 def queues(engine: Engine) -> list[str]:
     """Return the names of all queues, sorted."""
     return sorted(str(doc["_id"]) for doc in engine.queues.find({}, {"_id": True}))
-
-
-def counts(engine: Engine, names: Sequence[str]) -> dict[str, QueueCounts]:
-    """Return the number of messages by queue and place, in one round trip."""
-    wanted = {"$in": list(names)}
-    messages = engine.messages
-    waiting = [{"$match": {"queue": wanted, "state": WAITING}}, _by({"$cond": [_IS_LATER, "delayed", "ready"]})]
-    held = {"queue": wanted, "state": {"$in": [LEASED, DEAD, DELAYED]}, **HAS_PLACE}
-    others = {"$unionWith": {"coll": messages.name, "pipeline": [{"$match": held}, _by("$state")]}}
-    rows = list(messages.aggregate([*waiting, others]))
-    now = engine.time.earliest()
-    found: dict[str, dict[str, Any]] = {name: {} for name in names}
-    for row in rows:
-        queue, place = row["_id"]["queue"], row["_id"]["place"]
-        if not isinstance(queue, str):
-            continue  # a foreign document: a list that contains one of the names matches, too
-        fields = found[queue]
-        fields[place] = fields.get(place, 0) + row["count"]
-        if place == "ready" and isinstance(row["oldest"], DatetimeMS):
-            fields["oldest_age"] = max(0.0, now - at(row["oldest"]))
-    return {name: QueueCounts(**fields) for name, fields in found.items()}
-
-
-def _by(place: Any) -> Doc:
-    oldest = {"$min": {"$ifNull": ["$due_at", "$due"]}}
-    return {"$group": {"_id": {"queue": "$queue", "place": place}, "count": {"$sum": 1}, "oldest": oldest}}
 
 
 def peek(engine: Engine, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:

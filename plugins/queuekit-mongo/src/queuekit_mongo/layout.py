@@ -92,9 +92,9 @@ CLAIM_ORDER = [("priority", DESCENDING), ("due", ASCENDING), ("seq", ASCENDING)]
 """The order in which messages of a queue are delivered."""
 
 DELAYED_ORDER = [("due", ASCENDING), ("seq", ASCENDING)]
-"""The order in which delayed messages become due; the claim index has it for each priority."""
+"""The order in which delayed messages become due; the index of waiting messages has it for each priority."""
 IS_DELAYABLE: Doc = {"state": WAITING, "priority": {"$in": list(range(10))}}
-"""Filter for waiting messages that names each priority, so that :data:`DELAYED_ORDER` can use the claim index."""
+"""Filter for waiting messages that names each priority, so that :data:`DELAYED_ORDER` can use their index."""
 PLACE_ORDER = [("until", ASCENDING), ("seq", ASCENDING)]
 """The order in which leases and delays in lanes end, and in which messages were dead-lettered."""
 
@@ -107,7 +107,11 @@ DEAD_LETTERED_NOW: Doc = {"died_at": True, "until": {"$type": "timestamp"}}
 """Fields that ``$currentDate`` sets in a dead letter."""
 
 MESSAGE_INDEXES = [
-    IndexModel([("queue", ASCENDING), *CLAIM_ORDER], name="queuekit_claim", partialFilterExpression={"state": WAITING}),
+    IndexModel(
+        [("queue", ASCENDING), ("state", ASCENDING), *CLAIM_ORDER, ("due_at", ASCENDING)],
+        name="queuekit_waiting",
+        partialFilterExpression={"state": WAITING},
+    ),
     IndexModel(
         [("queue", ASCENDING), ("state", ASCENDING), *PLACE_ORDER],
         name="queuekit_place",

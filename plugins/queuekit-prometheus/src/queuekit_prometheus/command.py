@@ -11,14 +11,14 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from queuekit.broker import QueueCounts
+from queuekit.broker import Place, QueueCounts
 from queuekit.errors import CapabilityError, UnavailableError
 from queuekit.limits import LimitView
 from queuekit_prometheus.exposition import serve
 
 __all__ = ["QueueCollector", "command"]
 
-_STATES = {"ready": "waiting", "delayed": "delayed", "leased": "running", "dead": "dead"}
+_STATES = {Place.READY: "waiting", Place.DELAYED: "delayed", Place.LEASED: "running", Place.DEAD: "dead"}
 
 
 class QueueCollector(Collector):
@@ -89,9 +89,11 @@ def _of_queues(counts: dict[str, QueueCounts]) -> Iterator[Metric]:
     text = "Seconds since the oldest waiting message became due; 0 if none waits."
     oldest = GaugeMetricFamily("queuekit_queue_oldest_age_seconds", text, labels=("queue",))
     for queue, found in sorted(counts.items()):
-        for field, state in _STATES.items():
-            messages.add_metric([queue, state], getattr(found, field))
-        if found.oldest_age is not None or not found.ready:
+        for place, state in _STATES.items():
+            number = getattr(found, place)
+            if number or place not in found.at_least:  # 0 at least is nothing known, and a lower bound better than none
+                messages.add_metric([queue, state], number)
+        if found.oldest_age is not None or (not found.ready and Place.READY not in found.at_least):
             oldest.add_metric([queue], found.oldest_age or 0.0)
     yield messages
     yield oldest

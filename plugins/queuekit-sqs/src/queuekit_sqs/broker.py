@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Backend, Page
-from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Release, Settlement, Stored
+from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Release, Settlement, Stored, count_each
 from queuekit.clock import Clock, SystemClock
 from queuekit.envelope import DEFAULT_PRIORITY, Envelope
 from queuekit.errors import PartialSendError, TooLargeError, UnavailableError
@@ -333,7 +333,7 @@ class SqsBroker(Broker):
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the approximate counts of *queues*; SQS is accurate after about a minute."""
-        found = {queue: self._count(queue) for queue in queues}
+        found = count_each(queues, self._count)
         if not self._options.cloudwatch:
             return found
         sqs_queues = {

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
 from queuekit.operations.admin import QueueView
 from queuekit_dashboard.calls import HtmlPage, PageRequest
-from queuekit_dashboard.figures import Figures, Sample, rate_of
+from queuekit_dashboard.figures import Figures, Sample, rate_of, total_of
 
 __all__ = ["show"]
 
@@ -41,7 +40,7 @@ def show(call: PageRequest) -> HtmlPage:
             "find": find,
             "unserved": unserved,
             "next": shown[-1].name if len(rest) > len(shown) else "",
-            "total": _totals(sample.queues),
+            "total": total_of(sample.queues),
             "faults": faults[:_FAULTS],
             "more_faults": len(faults) > _FAULTS,
             "sample": sample,
@@ -58,7 +57,3 @@ def _row(view: QueueView, sample: Sample, figures: Figures) -> dict[str, Any]:
         "rate": rate_of(sample, view.name),
         "history": figures.history(view.name),
     }
-
-
-def _totals(queues: Sequence[QueueView]) -> dict[str, int]:
-    return {name: sum(getattr(view.counts, name) for view in queues) for name in ("ready", "leased", "delayed", "dead")}

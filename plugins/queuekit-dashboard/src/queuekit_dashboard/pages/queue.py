@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 from queuekit import durations
 from queuekit.broker import Place, QueueCounts
@@ -43,7 +42,7 @@ def show(call: PageRequest) -> HtmlPage:
             "title": name,
             "name": name,
             "place": place.value,
-            "places": [(one.value, words, _count(counts, one)) for one, words in PLACES.items()],
+            "places": [(one.value, words) for one, words in PLACES.items()],
             "counts": counts,
             "sample": sample,
             "pause": next((one for one in call.admin.pauses() if one.queue == name), None),
@@ -148,7 +147,3 @@ def _place(text: str) -> Place:
     except ValueError:
         names = ", ".join(place.value for place in Place)
         raise OptionError(f"{text[:60]!r} is not a state of a message in a queue", fix=f"There are {names}") from None
-
-
-def _count(counts: QueueCounts, place: Place) -> Any:
-    return getattr(counts, {Place.READY: "ready", Place.LEASED: "leased", Place.DELAYED: "delayed"}.get(place, "dead"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 
@@ -58,7 +59,7 @@ class Model:
 
     def counts(self, queue: str) -> QueueCounts:
         """Return the number of messages in each place."""
-        sizes = {place.value: len(self.inside(queue, place)) for place in Place}
+        sizes: dict[str, Any] = {place.value: len(self.inside(queue, place)) for place in Place}
         return QueueCounts(**sizes)
 
     def held(self, delivery: Delivery) -> Item | None:
