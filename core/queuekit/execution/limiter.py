@@ -157,7 +157,8 @@ class Limiter:
         without, contended = set[int](), list[Outcome]()
         for run in runs:
             wish = wishes[run.serial]
-            run.slots += wish.places
+            # What has come back for its slot has none elsewhere, since it waits in one line at a time.
+            run.slots = wish.places if wish.granted else run.slots + wish.places
             # Some services count it as a crash that another process has handed a message back.
             run.suspect = run.suspect and not (wish.granted and not run.known_crashes)
             if not wish.done or wish.waits is not None:
@@ -170,7 +171,7 @@ class Limiter:
 
     def settled(self, outcomes: Sequence[Outcome], adopter: Adopter | None = None) -> None:
         """Free the slots of deliveries whose outcomes are written. Runs that share a slot free it with the last one."""
-        ends = list(self._owed)
+        ends = self._taken()
         for outcome in outcomes:
             id, claim, run = outcome.delivery.id, claim_of(outcome.delivery), outcome.run
             if run is not None and run.turns is not None:
@@ -182,13 +183,20 @@ class Limiter:
 
     def _free(self, ends: list[tuple[SlotKey, str, Claim]], adopter: Adopter | None = None) -> None:
         """Free slots, now or later: without that, each is free when its time is over."""
-        self._owed = []
         try:
             self._slots.release(ends, self._now(), adopter=adopter)
         except UnavailableError:
-            self._owed = ends
+            self.owe(ends)
         except Exception as error:  # noqa: BLE001 - of an engine: the settler must go on
             log_error(_logger, "cannot free slots", error=error)
+
+    def owe(self, ends: Sequence[tuple[SlotKey, str, Claim]]) -> None:
+        """Free slots soon: with the next that are freed, or at the next look."""
+        self._owed.extend(ends)
+
+    def _taken(self) -> list[tuple[SlotKey, str, Claim]]:
+        owed, self._owed = self._owed, []
+        return owed
 
     def _places_of(self, outcome: Outcome) -> tuple[SlotKey, ...]:
         """Return where a delivery may hold slots: also one that did not run, but was handed back for a slot."""
@@ -214,7 +222,7 @@ class Limiter:
         It is called about once a second where the code has concurrency limits.
         """
         if self._owed:
-            self._free(list(self._owed))
+            self._free(self._taken())
         if record is None:
             self._look(UPKEEP, ttl=_EVERY)
 

@@ -360,7 +360,8 @@ class Slots:
         """
         changed = list(states)
         parts = {state.place: self._spilled(state) for state in changed if len(state.back) >= PART}
-        records = {state.place: record for state in changed if (record := state.written(now)).body != state.body}
+        used = [state for state in changed if state.body or state.holders or state.waiting]
+        records = {state.place: record for state in used if (record := state.written(now)).body != state.body}
         done = self._put(list(records.values()), known=known) if records else []
         failed = {place for place, ok in zip(records, done, strict=True) if not ok}
         if known:

@@ -122,7 +122,7 @@ class HandOver:
             kept = set[int]()
         for run in runs:
             if run.serial not in kept and run.claim():
-                turns.settled(run.message.id, claim_of(run.delivery))
+                self._limiter.owe(turns.settled(run.message.id, claim_of(run.delivery)))
         self._next(turns, None)
 
     def can_run(self, place: SlotKey, waiters: Sequence[Waiter], now: float) -> list[Run]:

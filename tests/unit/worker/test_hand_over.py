@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from queuekit import Queuekit
+from queuekit.backend import Record
 from queuekit.broker import Ack, Lease
 from queuekit.execution.limiter import Limiter
 from queuekit.execution.outcome import Run
@@ -179,6 +180,29 @@ def test_what_has_another_limit_or_is_slow_is_delivered_again(app: Queuekit) -> 
 
     assert sorted(ran) == sorted([*range(30)] * 2)
     assert max(seen.values()) == 2
+
+
+def test_slot_of_messages_that_the_worker_cannot_hold_is_free_soon(
+    app: Queuekit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go back to their queue, and if nobody takes them from there, nobody would free it for a lease."""
+    task = app.task(name="pay", limits=[Concurrency(1, name="crm")])(print)
+    app.send_many([task.s()] * 3)
+    worker = Worker(app)
+    assert worker._limiter is not None
+    assert worker._hand_over is not None
+    worker._prefetch.observe("pay", 0.001)
+    monkeypatch.setattr(Worker, "take_on", lambda _self, _runs: [])
+    first, *_ = runs = [prepared(app) for _ in range(3)]
+    for serial, run in enumerate(runs):
+        run.serial = serial
+    worker._limiter.apply(runs)
+    assert first.claim()
+
+    worker._hand_over.settled([executor_of(app).decide.returned(first, None)])
+    worker._limiter.look_after(Record(key="another worker looks"))
+
+    assert list_limits(app)[0].holders == ()
 
 
 def test_what_waits_behind_a_slow_body_goes_back(app: Queuekit) -> None:

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from queuekit import Cancel, Queuekit, Reject, Retry, Snooze
+from queuekit.broker import Release
 from queuekit.client.requirements import require
 from queuekit.clock import VirtualClock
 from queuekit.errors import CapabilityError
@@ -21,7 +22,7 @@ from queuekit.operations.limits import free_limit, list_limits, set_limit
 from queuekit.operations.why import collect, reasons
 from queuekit.worker import Worker
 from support.waiting import PATIENCE, wait_until
-from support.working import backend_of, broker_of, burst, counts, flaky_app, make_app, working
+from support.working import backend_of, broker_of, burst, counts, flaky_app, make_app, take, working
 
 
 @pytest.fixture
@@ -344,6 +345,30 @@ def test_costs_two_round_trips_a_batch_and_one_when_it_ends() -> None:
 
     assert (len(begin), late, claimed) == (4, [], ["get", "put"])
     assert wire.calls[2:] == ["put"]
+    app.close()
+
+
+@pytest.mark.parametrize(("waits", "names"), [(True, ["crm"]), (False, ["db", "crm"])], ids=["slot", "otherwise"])
+def test_message_that_comes_back_for_its_slot_has_no_other(*, waits: bool, names: list[str]) -> None:
+    """So other limits of the app cost nothing. What comes back otherwise may have one; no record says it has not."""
+    app = flaky_app()
+    task = app.task(name="pay", limits=[Concurrency(1, name="crm")], ignore_result=True)(lambda: None)
+    app.task(name="other", limits=[Concurrency(1, name="db")])(print)
+    app.send_many([task.s() for _ in range(2)])
+    worker = Worker(app)
+    limiter = worker._limiter
+    assert limiter is not None
+    (first,), _ = limiter.apply(worker._prepared(take(app, 2 if waits else 1)))
+    limiter.settled([worker._executor.call(first)])
+    if not waits:
+        app.runtime.broker.settle([Release(one) for one in take(app)])
+
+    (second,), _ = limiter.apply(worker._prepared(take(app)))
+    limiter.settled([worker._executor.call(second)])
+
+    assert second.delivery.number == 2
+    assert [place.name for place in second.slots] == names
+    assert [record.key for record in backend_of(app).walk("slots:db")] == []
     app.close()
 
 
