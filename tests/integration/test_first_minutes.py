@@ -36,7 +36,8 @@ def test_quickstart_with_only_the_url_changed(engine: str, tmp_path: Path) -> No
     assert not list(tmp_path.glob(".queuekit.db*"))
 
 
-@pytest.mark.parametrize("engine", ["redis", pytest.param("mongo", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("engine", ["redis", "mongo"])
 def test_demo_survives_its_kill(engine: str, tmp_path: Path) -> None:
     """``queuekit demo --broker URL`` kills a worker half-way, and its totals are exactly right."""
     sources = tmp_path / "sources"

@@ -46,7 +46,9 @@ def test_prefetched_messages_keep_their_leases_behind_a_hog(fleet: Fleet) -> Non
     assert group.alive()
 
 
-@pytest.mark.parametrize("task", [hold, ahold], ids=["thread", "loop"])
+@pytest.mark.parametrize(
+    "task", [pytest.param(hold, id="thread", marks=pytest.mark.full), pytest.param(ahold, id="loop")]
+)
 def test_frozen_process_loses_its_lease(fleet: Fleet, task: Any) -> None:
     """Another worker takes over; when the frozen one goes on, its task is told and its outcome is refused."""
     gate = fleet.gate()

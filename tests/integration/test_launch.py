@@ -120,6 +120,7 @@ def test_one_file_is_producer_and_worker(place: Place) -> None:
     assert " stopped after " in place.log()
 
 
+@pytest.mark.full
 def test_poison_is_dead_after_three_runs(place: Place) -> None:
     """Crash marks are left as by ``queuekit worker``."""
     place.worker()

@@ -183,7 +183,7 @@ def author() -> Venv:
 @pytest.mark.parametrize(
     ("name", "tests"),
     [
-        pytest.param("files", "TestPlugin or batch", id="broker"),
+        pytest.param("files", "TestPlugin or batch", id="broker", marks=pytest.mark.full),
         pytest.param("files", "TestBroker", id="broker-whole", marks=pytest.mark.full),
         pytest.param(
             "old-backend", "TestPlugin and not nobody_answers", id="backend", marks=pytest.mark.full

@@ -38,6 +38,7 @@ def test_surveys_what_waits(app: Queuekit) -> None:
     operating.survey_waiting(app)
 
 
+@pytest.mark.full
 def test_reaches_each_reason(app: Queuekit) -> None:
     """``why`` gives the same answers on each engine, as far as its broker reports messages."""
     answers = reach(app)
@@ -63,11 +64,13 @@ def test_pauses_and_resumes(app: Queuekit) -> None:
     operating.pause_and_resume(app)
 
 
+@pytest.mark.full
 def test_bounds_dead_letters(app: Queuekit) -> None:
     """By number and age, the oldest first; what was dropped is remembered."""
     operating.bound_dead_letters(app)
 
 
+@pytest.mark.full
 def test_moves_messages(app: Queuekit) -> None:
     """To another queue and back, with their ids and unique keys."""
     operating.move_messages(app)

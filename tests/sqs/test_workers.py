@@ -76,6 +76,7 @@ def test_kills_of_the_whole_group_lose_nothing(fleet: Fleet, count: int, times: 
     assert fleet.states(sent) == {"SUCCESS": count}
 
 
+@pytest.mark.full
 @pytest.mark.timeout(240)
 def test_kills_lose_neither_priorities_nor_large_bodies(fleet: Fleet) -> None:
     """Messages of several levels, half of them with a body in S3, survive kills; next to no body is left behind."""
@@ -100,6 +101,7 @@ def test_kills_lose_neither_priorities_nor_large_bodies(fleet: Fleet) -> None:
     broker.close()
 
 
+@pytest.mark.full
 def test_a_copy_whose_body_went_with_its_message_is_dropped(fleet: Fleet) -> None:
     """A crash in the middle of a move leaves two messages with one body in S3: the one that runs removes it."""
     fleet.urls["broker"] += "&payload_bucket=bodies&max_message_bytes=65536"
@@ -281,6 +283,7 @@ def harmed(proxy: AwsProxy, tmp_path: Path) -> Iterator[Fleet]:
     print(made.logs())  # noqa: T201 - pytest shows it where a test has failed
 
 
+@pytest.mark.full
 def test_a_worker_outlives_throttling(harmed: Fleet, proxy: AwsProxy) -> None:
     """While all requests are refused the worker says so in single lines; then it goes on, and nothing is lost."""
     ids = [result.id for result in harmed.app.send_many(nap.s(0.05) for _ in range(60))]

@@ -148,10 +148,16 @@ def tree_of(path: Path) -> ast.Module:
 
 
 @cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Return the nodes of a file, which most rules walk."""
+    return tuple(ast.walk(tree_of(path)))
+
+
+@cache
 def imports(path: Path) -> tuple[str, ...]:
     """Return every dotted name that a file imports."""
     inside = name_of(path) if path.name == "__init__.py" else name_of(path).rpartition(".")[0]
-    return tuple(target for node in ast.walk(tree_of(path)) for target in targets(node, inside=inside))
+    return tuple(target for node in nodes_of(path) for target in targets(node, inside=inside))
 
 
 def own_module(target: str) -> str | None:
@@ -263,13 +269,18 @@ def test_imports_extras_only_when_needed() -> None:
     assert broken(at_its_top) == {}
 
 
+def _is_for_checkers(test: ast.expr) -> bool:
+    """Return whether a condition is what holds for type checkers alone."""
+    return isinstance(test, ast.Name) and test.id == "TYPE_CHECKING"
+
+
 def test_imports_what_is_for_type_checkers_for_them_alone() -> None:
     """What only type checkers bring along stands under ``if TYPE_CHECKING``, so that nothing misses it at run time."""
 
     def in_the_open(path: Path) -> set[str]:
-        nodes = list(ast.walk(tree_of(path)))
-        guards = [node for node in nodes if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
-        hidden = {inner for guard in guards for statement in guard.body for inner in ast.walk(statement)}
+        nodes = nodes_of(path)
+        guarded = [node.body for node in nodes if isinstance(node, ast.If) and _is_for_checkers(node.test)]
+        hidden = {inner for body in guarded for statement in body for inner in ast.walk(statement)}
         shown = [node for node in nodes if node not in hidden]
         return {target.partition(".")[0] for node in shown for target in targets(node, inside="")} & CHECKERS
 
@@ -287,7 +298,7 @@ def test_never_asks_which_plugin_it_is() -> None:
     """Core asks capabilities and limits: no comparison and no ``match`` mentions the name of a plugin."""
 
     def asked(path: Path) -> set[Any]:
-        questions = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Compare | ast.MatchValue)]
+        questions = [node for node in nodes_of(path) if isinstance(node, ast.Compare | ast.MatchValue)]
         nodes = [node for question in questions for node in ast.walk(question)]
         return {node.value for node in nodes if isinstance(node, ast.Constant)} & PLUGINS
 
@@ -296,7 +307,7 @@ def test_never_asks_which_plugin_it_is() -> None:
 
 def parts_of_statements(path: Path) -> list[str]:
     """Return the texts of a file, those of its f-strings in parts."""
-    nodes = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Constant)]
+    nodes = [node for node in nodes_of(path) if isinstance(node, ast.Constant)]
     return [node.value for node in nodes if isinstance(node.value, str)]
 
 

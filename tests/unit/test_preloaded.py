@@ -43,7 +43,14 @@ def start(kind: Any, folder: Path, *args: str, **settings: str) -> subprocess.Po
     return process
 
 
-@pytest.mark.parametrize("args", [("worker", "jobs:app", "--burst"), ("queues", "--app", "jobs:app"), ("nothing",)])
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param(("worker", "jobs:app", "--burst"), marks=pytest.mark.full),
+        ("queues", "--app", "jobs:app"),
+        ("nothing",),
+    ],
+)
 def test_is_what_a_start_of_python_is(tmp_path: Path, args: tuple[str, ...]) -> None:
     """Exit code, command line, folder, session and parent are the same, in the process and in those that it starts."""
     found = []

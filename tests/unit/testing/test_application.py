@@ -432,7 +432,7 @@ TESTS = """
 @pytest.mark.parametrize(
     ("options", "outcomes", "line"),
     [
-        pytest.param((), {"passed": 3, "failed": 1}, "  add(1, 2)   due *", id="memory"),
+        pytest.param((), {"passed": 3, "failed": 1}, "  add(1, 2)   due *", id="memory", marks=pytest.mark.full),
         pytest.param(
             ("--queuekit-url", "sqlite:///shared.db", "-rs"),
             {"passed": 1, "failed": 1, "skipped": 1},

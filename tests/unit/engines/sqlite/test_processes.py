@@ -86,7 +86,7 @@ class TestProcesses:
             child.hear(timeout=PATIENCE)
         return children
 
-    @pytest.mark.parametrize(("limit", "total"), [(4, 1_000), (100, 4_000)])
+    @pytest.mark.parametrize(("limit", "total"), [pytest.param(4, 1_000, marks=pytest.mark.full), (100, 4_000)])
     def test_eight_processes_take_each_message_once(self, limit: int, total: int) -> None:
         """All messages are taken, none of them twice, and no process starves.
 
