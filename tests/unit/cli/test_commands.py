@@ -376,6 +376,29 @@ def test_queues_shows_what_is_where(shop: Path) -> None:
     assert waiting.stderr == "no worker serves default; start one:\nnext  queuekit worker -q default\n"
 
 
+LONG = """
+from queuekit.broker import Place, QueueCounts
+from queuekit.engines.sqlite.broker import SqliteBroker
+
+LONG = QueueCounts(ready=1_000_000, at_least=frozenset({Place.READY, Place.DEAD}))
+SqliteBroker.counts = lambda self, names: dict.fromkeys(names, LONG)
+"""
+"""Added to an app, so that its queues take too long to count."""
+
+
+def test_queues_says_what_could_not_be_counted(shop: Path) -> None:
+    """A lower bound is shown as one, in the table and to programs, and a line explains the signs."""
+    with (shop / "tasks.py").open("a") as file:
+        file.write(LONG)
+
+    told = queuekit("queues", folder=shop)
+
+    assert told.stdout.splitlines()[1].split()[:5] == ["default", ">=1000000", "0", "0", "?"]
+    assert told.stderr.startswith("counting all would take too long: >= is a lower bound, ? is not counted\n")
+    (queue,) = document("queues", folder=shop)
+    assert (queue["waiting"], queue["dead"], queue["at_least"]) == (1_000_000, 0, ["waiting", "dead"])
+
+
 def test_queues_names_a_few_of_many_without_workers(shop: Path) -> None:
     """Those in which most messages wait come first."""
     for name in ("q00", *(f"q{number:02}" for number in range(12)), "q11"):
