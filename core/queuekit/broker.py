@@ -19,7 +19,7 @@ import attrs
 from queuekit.backend import Backend, Join, Page, Record
 from queuekit.envelope import Envelope, options_in
 from queuekit.errors import CapabilityError, TooLargeError, UnavailableError
-from queuekit.timelimit import made_progress
+from queuekit.timelimit import made_progress, time_left
 from queuekit.values import frozen, quick_frozen
 
 __all__ = [
@@ -389,20 +389,23 @@ def beyond(dead: Sequence[tuple[float | None, str]], *, count: int | None, befor
 def count_each(queues: Sequence[str], count: Callable[[str], QueueCounts]) -> dict[str, QueueCounts]:
     """Return the counts of *queues* from a service that counts them one by one; for those it did not, 0 or more.
 
+    Once one has failed and the caller's time is over, no other is asked for.
+
     Raises:
         UnavailableError: It counted none.
     """
     found: dict[str, QueueCounts] = {}
     failed: list[UnavailableError] = []
     for queue in queues:
+        if failed and not time_left(1.0):
+            break
         try:
             found[queue] = count(queue)
         except UnavailableError as error:
             failed.append(error)
-            found[queue] = QueueCounts(at_least=frozenset(Place))
-    if failed and len(failed) == len(found):
+    if failed and not found:
         raise failed[0]
-    return found
+    return {queue: found.get(queue, QueueCounts(at_least=frozenset(Place))) for queue in queues}
 
 
 class Broker(abc.ABC):

@@ -11,6 +11,7 @@ from queuekit.engines.memory import MemoryBackend
 from queuekit.engines.uniqueness import WithUniqueKeys
 from queuekit.envelope import Envelope
 from queuekit.errors import CapabilityError, UnavailableError
+from queuekit.timelimit import time_limit
 from queuekit.urls import EngineURL
 
 
@@ -116,3 +117,20 @@ def test_a_queue_that_cannot_be_counted_leaves_the_others_counted() -> None:
     with pytest.raises(UnavailableError, match="no answer in time"):
         count_each(["slow"], count)
     assert count_each([], count) == {}
+
+
+def test_no_queue_is_counted_after_the_time_is_over() -> None:
+    """A service that has used up the time is not asked for each of the other queues as well."""
+    asked: list[str] = []
+
+    def count(queue: str) -> QueueCounts:
+        asked.append(queue)
+        if len(asked) > 1:
+            raise UnavailableError("no answer in time")
+        return QueueCounts()
+
+    with time_limit(0):
+        found = count_each(["a", "b", "c", "d"], count)
+
+    assert asked == ["a", "b"]
+    assert [bool(found[queue].at_least) for queue in "abcd"] == [False, True, True, True]

@@ -24,6 +24,7 @@ from queuekit.client.runtime import Runtime
 from queuekit.errors import QueuekitError, UnavailableError
 from queuekit.execution.announce import announce_limited
 from queuekit.execution.outcome import Outcome, Run
+from queuekit.limiting.line_broker import broker_mark, other_broker
 from queuekit.limiting.rates import LimitKey, Rates, Standing, has_turn, with_turn
 from queuekit.limiting.slot_store import Adopter, Slots, Wish
 from queuekit.limiting.slots import SLOTS, Claim, SlotKey, SlotState, claim_of, place_in
@@ -96,6 +97,10 @@ class Limiter:
         """Seconds by which the broker's clock is ahead of the monotonic one, as far as known."""
         self._owed: list[tuple[SlotKey, str, Claim]] = []
         """Slots that could not be freed yet."""
+        self._mark = broker_mark(runtime.broker, self._names)
+        """What it writes while it looks after the slots of all."""
+        self._warned = False
+        """Whether it has warned of another broker."""
         self._next_look = 0.0
         """Monotonic time of the next :meth:`look_seldom`."""
 
@@ -225,6 +230,9 @@ class Limiter:
             self._free(self._taken())
         if record is None:
             self._look(UPKEEP, ttl=_EVERY)
+        elif not self._warned and (text := other_broker(record, self._mark)):
+            self._warned = True
+            _logger.warning("%s", text)
 
     def look_seldom(self) -> None:
         """Move on the lines that limits left behind, about once a minute for all workers; asks for nothing else."""
@@ -235,7 +243,7 @@ class Limiter:
     def _look(self, key: str, *, ttl: float) -> None:
         if (
             self._backend.capabilities.scan
-            and self._backend.put([Record(key=key, ttl=ttl)], condition=Condition.ABSENT)[0]
+            and self._backend.put([Record(key=key, body=self._mark, ttl=ttl)], condition=Condition.ABSENT)[0]
         ):
             self.upkeep()
 

@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from queuekit import Cancel, Queuekit, Reject, Retry, Snooze
+from queuekit.backend import Record
 from queuekit.broker import Release
 from queuekit.client.requirements import require
 from queuekit.clock import VirtualClock
@@ -270,6 +271,30 @@ def test_upkeep_leaves_the_lines_of_other_apps_alone() -> None:
     Limiter(one.runtime, backend, one.tasks).upkeep()
 
     assert held(one) == (1, 1)
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize(("name", "warnings"), [("crm", 1), ("db", 0)], ids=["shared", "other"])
+def test_worker_warns_of_another_broker_whose_messages_wait_for_its_limits(
+    caplog: pytest.LogCaptureFixture, name: str, warnings: int
+) -> None:
+    """Neither can hand a slot to a message of the other, which waits until its long lease ends."""
+    one, other = make_app(), make_app()
+    one.task(name="pay", limits=[Concurrency(1, name="crm")])(print)
+    other.task(name="pay", limits=[Concurrency(1, name=name)])(print)
+    backend = one.runtime.need_backend("a test")
+    mine, theirs = (Limiter(app.runtime, backend, app.tasks) for app in (one, other))
+
+    theirs.look_after(None)
+    for _ in range(2):
+        mine.look_after(backend.get([UPKEEP])[UPKEEP])
+        theirs.look_after(backend.get([UPKEEP])[UPKEEP])
+        mine.look_after(Record(key=UPKEEP, body=b"[" * 9_999))
+
+    texts = [record.getMessage() for record in caplog.records if record.name == "queuekit.worker"]
+    assert len(texts) == warnings
+    assert all("keep the limit crm in one result backend" in text for text in texts)
     one.close()
     other.close()
 
