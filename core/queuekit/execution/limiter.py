@@ -11,6 +11,7 @@ another: else all that missed theirs would start together.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -95,8 +96,8 @@ class Limiter:
         """Whether a task has a concurrency limit."""
         self._ahead: float | None = None
         """Seconds by which the broker's clock is ahead of the monotonic one, as far as known."""
-        self._owed: list[tuple[SlotKey, str, Claim]] = []
-        """Slots that could not be freed yet."""
+        self._owed = deque[tuple[SlotKey, str, Claim]]()
+        """Slots that could not be freed yet; threads that fetch and that settle add to it and take from it."""
         self._mark = broker_mark(runtime.broker, self._names)
         """What it writes while it looks after the slots of all."""
         self._warned = False
@@ -200,8 +201,11 @@ class Limiter:
         self._owed.extend(ends)
 
     def _taken(self) -> list[tuple[SlotKey, str, Claim]]:
-        owed, self._owed = self._owed, []
-        return owed
+        taken = []
+        with suppress(IndexError):
+            while True:
+                taken.append(self._owed.popleft())
+        return taken
 
     def _places_of(self, outcome: Outcome) -> tuple[SlotKey, ...]:
         """Return where a delivery may hold slots: also one that did not run, but was handed back for a slot."""
