@@ -281,6 +281,7 @@ def drain_a_worker(app: Queuekit) -> None:
     admin = Admin(app)
     with working(app) as worker:
         assert entered.wait(PATIENCE)
+        wait_until(admin.fleet, "its first report, which a body may be ahead of")
         drain(admin, worker.name, by="ann")
         wait_until(lambda: worker.drained, "the request")
         wait_until(lambda: all(one.draining for one in admin.fleet()), "its report")
