@@ -21,7 +21,7 @@ from queuekit.execution.ending import Ended, died, ended_by, is_member
 from queuekit.execution.run import Run
 from queuekit.failure import Failure, describe
 from queuekit.ids import derived_id, is_name
-from queuekit.limiting.rates import RESERVED, has_turn, slowed
+from queuekit.limiting.rates import RESERVED, cannot_slow, has_turn, slowed
 from queuekit.logs.errors import log_error
 from queuekit.states import State
 from queuekit.tasks.enum_members import plain_result
@@ -83,6 +83,8 @@ class Decider:
         self._chance = runtime.random.random
         self._sending = sending
         self._tasks = tasks
+        self._slowed_limits = set[str]()
+        """Limits that tasks have slowed down."""
         self._worker = worker
         self._ttl = runtime.config.results_expire
         self._member_ttl = max(self._ttl, runtime.config.graphs_expire)
@@ -166,6 +168,11 @@ class Decider:
 
     def _slowed(self, run: Run, limit: str, delay: float) -> Record:
         """Return the record by which all workers leave the key of *run* alone for *delay* seconds."""
+        if limit not in self._slowed_limits:
+            self._slowed_limits.add(limit)
+            declared = {each.named(task.name): each for task in self._tasks.values() for each in task.defaults.limits}
+            if why := cannot_slow(limit, declared):
+                _logger.warning("Retry(limit=...) in %s slows nothing down: %s", run.message.task, why)
         until = run.delivery.claimed_at + run.ended - run.received + delay
         return slowed(limit, run.limit_keys.get(limit, ""), until=until, seconds=delay)
 

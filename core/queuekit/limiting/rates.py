@@ -17,8 +17,8 @@ import attrs
 
 from queuekit.backend import Backend, Record
 from queuekit.envelope import Envelope
-from queuekit.errors import OptionError
-from queuekit.limits import Rate, digest, parse_rate
+from queuekit.errors import OptionError, did_you_mean
+from queuekit.limits import Limit, Rate, digest, parse_rate
 from queuekit.values import frozen, quickly
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "LimitKey",
     "Rates",
     "Standing",
+    "cannot_slow",
     "has_turn",
     "number_in",
     "read_override",
@@ -220,6 +221,17 @@ def read_override(record: Record, rate: Rate) -> Rate:
         return attrs.evolve(rate, limit=data["limit"], burst=data.get("burst") or rate.burst)
     except (ValueError, TypeError, KeyError, RecursionError, OptionError):
         return rate
+
+
+def cannot_slow(name: str, declared: Mapping[str, Limit]) -> str:
+    """Return why a task cannot slow down the limit *name*, by those that tasks declare; ``""`` if it perhaps can."""
+    found = declared.get(name)
+    if isinstance(found, Rate):
+        return ""
+    if found is not None:
+        return f"{name!r} is a concurrency limit, and only a rate can be slowed down"
+    near = did_you_mean(name, (each for each, limit in declared.items() if isinstance(limit, Rate)))
+    return f"no task declares the limit {name!r}; {near}" if near else ""
 
 
 def slowed(name: str, key: str, *, until: float, seconds: float) -> Record:

@@ -20,7 +20,7 @@ from queuekit.execution.limiter import Limiter
 from queuekit.execution.outcome import Run
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.limiting.rates import RESERVED
-from queuekit.limits import Rate, arg
+from queuekit.limits import Concurrency, Rate, arg
 from queuekit.operations.limits import free_limit, set_limit
 from queuekit.signature import Signature
 from queuekit.worker import Worker
@@ -286,6 +286,31 @@ def test_busy_service_slows_all_workers_down(bench: Bench) -> None:
     assert bench.begun["a"][0] >= start + 30
     assert min(gaps(bench.begun["a"])) >= 0.999
     assert max(bench.deliveries.values()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("strpie", "no task declares the limit 'strpie'; did you mean 'stripe'?"),
+        ("slots", "'slots' is a concurrency limit, and only a rate can be slowed down"),
+        ("stripe", ""),
+        ("another", ""),
+    ],
+)
+def test_a_limit_that_cannot_be_slowed_down_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture, name: str, why: str
+) -> None:
+    """What no task declares may be the rate of a block."""
+
+    @bench.app.task(name="call", limits=[Rate("9/s", name="stripe"), Concurrency(3, name="slots")], retries=1)
+    def call() -> None:
+        raise Retry(after=1, limit=name)
+
+    bench.app.send_many([call.s(), call.s()])
+    bench.work(until=60)
+
+    said = [record.getMessage() for record in caplog.records if "slows nothing down" in record.getMessage()]
+    assert said == ([f"Retry(limit=...) in call slows nothing down: {why}"] if why else [])
 
 
 @pytest.mark.parametrize("away", [60, 3_600], ids=["some", "all"])
