@@ -107,6 +107,40 @@ def test_look_gets_the_last_figures_while_others_are_read(counting_on: CountingM
     assert wait_until(lambda: counting.figures.look().at == 2.0)
 
 
+def test_old_figures_are_not_shown(counting_on: CountingMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an hour in which nobody looked, a look waits as the first one does."""
+    counting = counting_on(0.0)
+    counting.go.release(2)
+    counting.figures.look()
+    counting.figures.forget()
+
+    monkeypatch.setattr("queuekit_dashboard.figures._OLDEST", 0.0)
+
+    assert counting.figures.look().at == 2.0
+
+
+def test_first_look_reads_again_what_was_read_at_the_start(counting_on: CountingMaker) -> None:
+    """It shows the figures of its moment."""
+    counting = counting_on(0.0)
+    counting.go.release()
+    counting.figures.warm()
+    counting.go.release()
+
+    assert counting.figures.look().at == 2.0
+
+
+def test_first_look_does_not_wait_where_reading_is_slow(
+    counting_on: CountingMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows the figures of the start, and the next ones in their time."""
+    monkeypatch.setattr("queuekit_dashboard.figures._SLOW", 0.0)
+    counting = counting_on(0.0)
+    counting.go.release()
+    counting.figures.warm()
+
+    assert counting.figures.look().at == 1.0
+
+
 def test_reading_that_began_before_a_change_is_not_the_last(counting_on: CountingMaker) -> None:
     """A change while figures are read makes the next look read anew."""
     counting = counting_on(PATIENCE)
@@ -180,8 +214,8 @@ def test_what_was_read_at_the_start_is_not_shown_later(monkeypatch: pytest.Monke
     from queuekit_dashboard.web import make
 
     app = with_tasks(make_app())
-    names, delays = app.runtime.broker.queues, iter([0.5])
-    monkeypatch.setattr(app.runtime.broker, "queues", lambda: threading.Event().wait(next(delays, 0.0)) or names())
+    names = app.runtime.broker.queues
+    monkeypatch.setattr(app.runtime.broker, "queues", lambda: threading.Event().wait(0.5) or names())
     web = make(app, access=lambda _: Access("ann", "read"), hosts=None, live="events")
 
     async def start() -> None:

@@ -21,6 +21,10 @@ _FRESH = 1.0
 """Seconds for which a sample is shown to others."""
 _SHARE = 10.0
 """Times as long as reading takes, for which a sample is shown: reading takes a tenth of the time at most."""
+_OLDEST = 10.0
+"""Seconds after which a sample is shown to nobody: those who look wait for the next one."""
+_SLOW = 1.0
+"""Seconds of reading from which on a first look does not wait for another one."""
 _STEP = 5.0
 """Seconds between two points of the history."""
 _POINTS = 60
@@ -80,7 +84,7 @@ class Figures:
         self._moment = moment
         self._lock = threading.Lock()
         self._last: Sample | None = None
-        self._until = float("-inf")
+        self._read_at = self._until = float("-inf")
         self._changes = 0
         """How often something was changed, which a reading that had begun before may have missed."""
         self._reading: Future[Sample] | None = None
@@ -94,9 +98,11 @@ class Figures:
             UnavailableError: An engine does not answer.
         """
         with self._lock:
-            last = self._last
-            if last is not None and time.monotonic() < self._until:
+            last, now = self._last, time.monotonic()
+            if last is not None and now < self._until:
                 return last
+            if now - self._read_at > _OLDEST:
+                last = None
             reading = self._reading
             if reading is None:
                 reading = self._reading = Future()
@@ -108,6 +114,19 @@ class Figures:
         """Return how many messages waited in *queue* lately, or for no queue the rate of all workers, oldest first."""
         with self._lock:
             return list(self._history.get(queue, ()))
+
+    def warm(self) -> None:
+        """Read once before anybody looks. The first look reads again, and shows these figures only if that is slow.
+
+        Raises:
+            UnavailableError: An engine does not answer.
+        """
+        begun = time.monotonic()
+        self.look()
+        self.forget()
+        if time.monotonic() - begun < _SLOW:
+            with self._lock:
+                self._last = None
 
     def forget(self) -> None:
         """Read anew at the next look, since something was changed."""
@@ -134,7 +153,7 @@ class Figures:
             return
         with self._lock:
             now = time.monotonic()
-            self._last, self._reading = sample, None
+            self._last, self._reading, self._read_at = sample, None, now
             if changes == self._changes:
                 self._until = begun + max(_FRESH, (now - begun) * _SHARE)
             if now - self._noted >= _STEP:

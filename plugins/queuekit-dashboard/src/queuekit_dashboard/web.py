@@ -119,8 +119,7 @@ def _warm(admin: Admin, figures: Figures) -> None:
     prepare()
     with suppress(Exception):  # the page says what is wrong
         admin.pauses()
-        figures.look()
-        figures.forget()  # the first look reads anew, and shows these only if that takes too long
+        figures.warm()
 
 
 def _page(site: Site, function: PageFunction, live: Live) -> Endpoint:
