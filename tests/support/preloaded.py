@@ -9,7 +9,8 @@ queuekit...`` comes about in the same way.
 The process that forks is told over a socket: a byte, and with it the files that hold the call and will be the streams
 and the other descriptors. It answers with the process id. So that the fork is a child of the caller, its parent ends at
 once, while the caller adopts orphans (``PR_SET_CHILD_SUBREAPER`` in ``man 2 prctl``). Each fork first makes a process
-that forks for it, and ends with it.
+that forks for it, and ends with it. So does a worker process that its supervisor forks by itself
+(:mod:`queuekit.worker.prefork`).
 """
 
 import atexit
@@ -75,6 +76,8 @@ _WORK = (
 _URLS = ("QUEUEKIT_BROKER", "QUEUEKIT_BACKEND")
 _HEEDED = ("PYTHONFAULTHANDLER", "PYTHONPATH")
 """Variables for the interpreter that a fork heeds though it is running; others must be as they were."""
+_MEASURED = "COVERAGE_PROCESS_CONFIG"
+"""Variable of a program whose lines are measured, as those of its forks then are."""
 _MOST_FILES = 64
 _LONGEST_COMMAND = 4_096
 _ABOVE = 200
@@ -210,23 +213,9 @@ def main() -> None:
     sys.path[:] = [path for path in sys.path if path not in given]
     gc.freeze()
     _be_deaf()
-    asked = socket.socket(fileno=int(sys.argv[1]))
-    while (call := _fork(asked)) is not None:
-        ours, theirs = socket.socketpair()
-        parent = os.getpid()
-        if os.fork() != 0:
-            theirs.close()
-            in_fork.forget_plugins([call["cwd"], *_paths(call)])
-            in_fork.ending(partial(_run, call, _Forker(ours)))
-            return
-        ours.close()
-        asked = theirs
-        _close_all_but(asked.fileno())
-        _prctl(_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            break
-        _name([NAME])
-    os._exit(0)
+    call, forker = _serve(socket.socket(fileno=int(sys.argv[1])))
+    in_fork.forget_plugins([call["cwd"], *_paths(call)])
+    in_fork.ending(partial(_run, call, forker))
 
 
 def _import_all() -> None:
@@ -263,6 +252,32 @@ def _close_all_but(kept: int) -> None:
         os.dup2(null, number)
     os.closerange(3, kept)
     os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _serve(asked: socket.socket) -> "tuple[dict[str, Any], _Forker]":
+    """Fork for as long as *asked* is open, and end; return in a fork, with its call and what forks for it."""
+    while (call := _fork(asked)) is not None:
+        found = _with_forker()
+        if isinstance(found, _Forker):
+            return call, found
+        asked = found
+    os._exit(0)
+
+
+def _with_forker() -> "_Forker | socket.socket":
+    """Fork; return what forks for this process from now on, and in that fork the socket that asks for it."""
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    if os.fork() != 0:
+        theirs.close()
+        return _Forker(ours)
+    ours.close()
+    _close_all_but(theirs.fileno())
+    _prctl(_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+    _name([NAME])
+    return theirs
 
 
 def _fork(asked: socket.socket) -> dict[str, Any] | None:
@@ -348,24 +363,65 @@ def _paths(call: Mapping[str, Any]) -> list[str]:
 
 def _run(call: Mapping[str, Any], forker: _Forker) -> None:
     """Run a module as ``python -m`` does; *forker* forks for this process."""
-
-    def execute(process: Any, *arguments: Any) -> None:
-        _execute(process, arguments, forker)
-
-    popen: Any = subprocess.Popen
-    popen._execute_child = execute
+    _start_by(forker)
     args: list[str] = call["args"]
+    plain = list(sys.path)
     sys.path[:0] = [call["cwd"], *_paths(call)]
     sys.argv[:] = args[2:]
     sys.orig_argv[:] = args
     if args[2] != "queuekit.cli":
         del sys.modules[args[2]]
+    elif _MEASURED not in call["environ"]:
+        _follow_workers(plain)
     if call["environ"].get("PYTHONFAULTHANDLER"):
         faulthandler.enable()
     if util.find_spec("coverage") is not None:
         import_module("coverage").process_startup()
     signal.pthread_sigmask(signal.SIG_SETMASK, call["mask"])
     runpy.run_module(args[2], run_name="__main__", alter_sys=True)
+
+
+def _start_by(forker: _Forker) -> None:
+    """Have *forker* fork what this process starts."""
+
+    def execute(process: Any, *arguments: Any) -> None:
+        _execute(process, arguments, forker)
+
+    popen: Any = subprocess.Popen
+    popen._execute_child = execute
+
+
+def _follow_workers(path: Sequence[str]) -> None:
+    """Give each worker process that this program will fork by itself a process that forks for it.
+
+    The fork server of such a worker would be a start of Python. *path* is where Python looks for modules before the
+    program adds to it.
+    """
+    child: Any = import_module("queuekit.worker.child")
+    run = child.main
+
+    def main(arguments: Sequence[str]) -> int:
+        found = _with_forker()
+        if isinstance(found, _Forker):
+            _start_by(found)
+            code: int = run(arguments)
+            return code
+        _be_new(path)
+        _run(*_serve(found))
+        return 0
+
+    child.main = main
+
+
+def _be_new(path: Sequence[str]) -> None:
+    """Forget what the program that this process was forked from has set for itself."""
+    _be_deaf()
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if callable(signal.getsignal(number)):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    Path("/proc/self/comm").write_text(Path(sys.executable).name)
+    sys.path[:] = path
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Processes that begin as forks: whoever starts one finds no difference to a start of Python."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -85,6 +86,22 @@ def test_what_forks_for_a_process_ends_with_it(tmp_path: Path) -> None:
     wait_until(lambda: not _group(process.pid), what="the end of all that it has started")
 
 
+def test_fork_server_of_a_forked_worker_process_is_a_fork(tmp_path: Path) -> None:
+    """The supervisor forks that process by itself; what it starts in turn is what a start of Python is all the same."""
+    process = start(Preloaded, tmp_path, "worker", "jobs:app", "--pool", "process")
+    out, name = tmp_path / "out", "queuekit.worker.forkserver"
+    wait_until(lambda: out.exists() and f"'{name}'] " in out.read_text(), what="the app in the fork server")
+
+    (server,) = [pid for pid in _members(process.pid) if name in Path(f"/proc/{pid}/cmdline").read_text()]
+    environ = Path(f"/proc/{server}/environ").read_text()
+    os.killpg(process.pid, signal.SIGKILL)
+
+    assert process.wait(PATIENCE) == -signal.SIGKILL
+    (line,) = [line for line in out.read_text().splitlines() if name in line]
+    assert line == f"['-m', '{name}'] {tmp_path} {tmp_path} False ['queuekit.cli', 'worker']"
+    assert str(tmp_path) not in environ, "a start of Python would have been given this environment"
+
+
 def test_what_forks_is_ended_while_its_forks_go_on(tmp_path: Path) -> None:
     """Nothing is left of it, as Python would say at its own end; the next start brings another."""
     before = start(Preloaded, tmp_path, "worker", "jobs:app")
@@ -105,11 +122,18 @@ def test_what_forks_is_ended_while_its_forks_go_on(tmp_path: Path) -> None:
 def _group(leader: int) -> list[str]:
     """Return the first words of the command lines of the living processes of a group."""
     found = []
+    for pid in _members(leader):
+        with contextlib.suppress(OSError):
+            found.append(Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0])
+    return found
+
+
+def _members(leader: int) -> list[int]:
+    """Return the ids of the living processes of a group."""
+    found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
+        with contextlib.suppress(OSError):
             state, _, group = (folder / "stat").read_text().rpartition(") ")[2].split()[:3]
             if int(group) == leader and state not in "ZX":
-                found.append((folder / "cmdline").read_text().split("\0")[0])
-        except OSError:
-            continue
+                found.append(int(folder.name))
     return found
