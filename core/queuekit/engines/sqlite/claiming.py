@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from queuekit.broker import Delivery, Lease
 from queuekit.engines.sqlite.database import Database
-from queuekit.engines.sqlite.foreign_rows import BODY, valid_rows
+from queuekit.engines.sqlite.foreign_rows import large_body, valid_rows
 from queuekit.engines.sqlite.rows import PACKED, MessageRow, unpack
 from queuekit.engines.sqlite.tokens import HELD, SHOWN, new_claim, rounds, seqs, shown, token_of
 from queuekit.errors import UnavailableError
@@ -69,14 +69,9 @@ def _collect(database: Database, queue: str, *, claim: str, until: float) -> lis
     """Return the claimed messages: all at once, or row by row if one of the rows is foreign (QK8)."""
     try:
         ((packed, bodies),) = database.read(_COLLECT, (until, queue, claim))
-        return list(unpack(packed, bodies, queue, lambda seq: _body(database, seq)))
+        return list(unpack(packed, bodies, queue, lambda number: large_body(database, number)))
     except (UnavailableError, TypeError, ValueError):
         return valid_rows(database, queue, claim=claim, until=until)
-
-
-def _body(database: Database, seq: int) -> bytes:
-    body: bytes = database.read(BODY, (seq,))[0][0]
-    return body
 
 
 def _free_keys(database: Database, deliveries: Iterable[Delivery]) -> None:

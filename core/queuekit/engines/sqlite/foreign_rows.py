@@ -10,29 +10,32 @@ from __future__ import annotations
 from queuekit.engines.sqlite.database import Database
 from queuekit.engines.sqlite.rows import PACKED_BODIES, PACKED_ROWS, MessageRow, unpack
 
-__all__ = ["BODY", "valid_rows"]
+__all__ = ["large_body", "valid_rows"]
 
-BODY = "SELECT body FROM messages WHERE seq = ?"
+_LARGE = "typeof(body) = 'integer' AND EXISTS (SELECT 1 FROM bodies WHERE bodies.number = messages.body)"
 _TYPES = {
     **dict.fromkeys(("priority", "number", "crashes", "generation", "attempt", "hop", "tag"), "'integer'"),
     **dict.fromkeys(("due", "sent_at"), "'real'"),
     **dict.fromkeys(
         ("not_before", "expires", "unique_key", "unique_until", "unique_ttl", "lane", "weight"), "'text', 'null'"
     ),
-    "body": "'blob'",
     "id": "'text'",
 }
 _SEQS = """
 SELECT seq FROM messages INDEXED BY messages_leased
 WHERE state = 2 AND lease_until = ? AND queue = ? AND token = ?"""
-_WRONG = "SELECT {}, CAST(id AS BLOB) FROM messages WHERE seq = ?".format(
-    " || ".join(f"CASE WHEN typeof({name}) IN ({types}) THEN '' ELSE ' {name}' END" for name, types in _TYPES.items())
+_WRONG = """
+SELECT {} || CASE WHEN typeof(body) = 'blob' OR {} THEN '' ELSE ' body' END, CAST(id AS BLOB)
+FROM messages WHERE seq = ?""".format(
+    " || ".join(f"CASE WHEN typeof({name}) IN ({types}) THEN '' ELSE ' {name}' END" for name, types in _TYPES.items()),
+    _LARGE,
 )
 # As bytes, since text that is not valid UTF-8 would make the whole statement fail.
 _ONE = f"SELECT CAST({PACKED_ROWS} AS BLOB), {PACKED_BODIES} FROM messages WHERE seq = ?"
-_SET_ASIDE = """
+_SET_ASIDE = f"""
 UPDATE messages SET state = 3, reason = 'malformed', error = ?, died_at = ?, token = NULL, lease_until = NULL,
-    id = ifnull(?, 'row-' || seq || '-' || token), body = CAST(body AS BLOB), priority = 4, due = ?,
+    id = ifnull(?, 'row-' || seq || '-' || token), priority = 4, due = ?,
+    body = CASE WHEN {_LARGE} THEN body ELSE CAST(body AS BLOB) END,
     sent_at = ?, generation = 0, attempt = 0, hop = 0, number = 1, crashes = 0, not_before = NULL, expires = NULL,
     unique_key = NULL, unique_until = NULL, unique_ttl = NULL, lane = NULL, weight = NULL, tag = 0
 WHERE seq = ? AND state = 2 AND token = ?"""
@@ -71,7 +74,18 @@ def _read_one(database: Database, seq: int, queue: str, wrong: list[str]) -> lis
     if wrong:
         raise TypeError(f"a value of the wrong type in {', '.join(wrong)}")
     ((packed, bodies),) = database.read(_ONE, (seq,))
-    return list(unpack(packed, bodies, queue, lambda seq: bytes(database.read(BODY, (seq,))[0][0])))
+    return list(unpack(packed, bodies, queue, lambda number: large_body(database, number)))
+
+
+def large_body(database: Database, number: int) -> bytes:
+    """Return the body with that number.
+
+    Raises:
+        ValueError: There is none, since its message has just been removed, or since the row is foreign.
+    """
+    for (body,) in database.read("SELECT body FROM bodies WHERE number = ?", (number,)):
+        return bytes(body)
+    raise ValueError("its body is missing")
 
 
 def _text(raw: bytes) -> str | None:

@@ -33,8 +33,9 @@ UNION ALL SELECT 3, queue, count(*), 0 FROM messages WHERE state = 3 AND {_IN}""
 _COUNTS_OF_ONE = COUNTS.replace(_IN, "queue = ? GROUP BY queue")
 
 _STORED = """
-SELECT seq, id, queue, body, priority, not_before, expires, attempt, generation, hop, unique_key, unique_until,
-    unique_ttl, state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at, lane, weight, tag
+SELECT seq, id, queue, ifnull((SELECT body FROM bodies WHERE bodies.number = messages.body), body),
+    priority, not_before, expires, attempt, generation, hop, unique_key, unique_until, unique_ttl,
+    state, due, lease_until, sent_at, number, crashes, reason, error, holder, died_at, lane, weight, tag
 FROM messages"""
 _ORDERS = {
     # The columns of the order, each with its place in a row of _STORED and the sign of what is behind.

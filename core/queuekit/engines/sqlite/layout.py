@@ -14,7 +14,7 @@ from queuekit.layouts import other_layout
 
 __all__ = ["DEAD", "DELAYED", "DONE", "LEASED", "PAGE", "READY", "VERSION", "prepare"]
 
-VERSION = 1
+VERSION = 2
 """Stored in ``PRAGMA user_version``."""
 PAGE = 2048
 """Bytes of a page: a send costs a fifth less than with SQLite's default of 4,096, a large batch a tenth more."""
@@ -32,7 +32,6 @@ CREATE TABLE messages(
     state INTEGER NOT NULL,        -- 0 ready, 1 delayed, 2 leased, 3 dead, 4 done (remembered until due)
     priority INTEGER NOT NULL,
     due REAL NOT NULL,
-    body BLOB NOT NULL,
     generation INTEGER NOT NULL,
     attempt INTEGER NOT NULL,
     hop INTEGER NOT NULL,
@@ -53,6 +52,7 @@ CREATE TABLE messages(
     lane TEXT,
     weight TEXT,
     tag INTEGER NOT NULL DEFAULT 0, -- order of lanes; 0 unless ready for the first time
+    body BLOB NOT NULL,            -- bytes, or the number of a large body
     UNIQUE(id, queue)
 );
 CREATE INDEX messages_in_turn ON messages(queue, priority DESC, tag, due, seq) WHERE state = 0;
@@ -61,6 +61,12 @@ CREATE INDEX messages_delayed ON messages(due, queue) WHERE state = 1;
 CREATE INDEX messages_leased ON messages(lease_until, queue) WHERE state = 2;
 CREATE INDEX messages_dead ON messages(queue, died_at, seq) WHERE state = 3;
 CREATE INDEX messages_done ON messages(due) WHERE state = 4;
+
+-- SQLite writes a whole row again when a part of it changes, so what is large is not in the row that changes.
+CREATE TABLE bodies(number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TRIGGER messages_body AFTER UPDATE OF body ON messages
+WHEN typeof(old.body) = 'integer' AND new.body IS NOT old.body
+BEGIN DELETE FROM bodies WHERE number = old.body; END;
 
 CREATE TABLE queues(name TEXT PRIMARY KEY) WITHOUT ROWID;
 
@@ -75,7 +81,6 @@ CREATE INDEX unique_keys_ends ON unique_keys(ends);
 
 CREATE TABLE records(
     key TEXT PRIMARY KEY,
-    body BLOB NOT NULL,
     expires_at REAL,
     rank INTEGER NOT NULL,
     final INTEGER NOT NULL,
@@ -83,7 +88,8 @@ CREATE TABLE records(
     task TEXT,
     state TEXT,
     error TEXT,
-    at REAL
+    at REAL,
+    body BLOB NOT NULL
 );
 CREATE INDEX records_expires ON records(expires_at) WHERE expires_at IS NOT NULL;
 
@@ -97,32 +103,23 @@ CREATE TABLE members(grp TEXT, member INTEGER, PRIMARY KEY(grp, member)) WITHOUT
 
 CREATE TABLE meta(name TEXT PRIMARY KEY, value NUMERIC) WITHOUT ROWID;
 """
-
-LANES = """
-ALTER TABLE messages ADD COLUMN lane TEXT;
-ALTER TABLE messages ADD COLUMN weight TEXT;
-ALTER TABLE messages ADD COLUMN tag INTEGER NOT NULL DEFAULT 0;
-DROP INDEX messages_ready;
-CREATE INDEX messages_in_turn ON messages(queue, priority DESC, tag, due, seq) WHERE state = 0;
-CREATE INDEX messages_lanes ON messages(queue, priority, lane, tag) WHERE state = 0 AND lane IS NOT NULL;
-"""
-"""What a file lacks that was created before messages had lanes. A process of that time can go on using the file."""
+_CREATE = f"{TABLES}PRAGMA application_id = {APPLICATION};\nPRAGMA user_version = {VERSION}".split(";\n")
 
 # One statement, so that tables that another process is creating are seen completely or not at all.
 _MARKS = """
 SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
-    (SELECT count(*) FROM sqlite_master), EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'messages_lanes')"""
+    (SELECT count(*) FROM sqlite_master)"""
 
 Run = Callable[[str], sqlite3.Cursor]
 
 
 def prepare(run: Run, path: str) -> None:
-    """Create the tables that the file at *path* lacks; *run* executes a statement.
+    """Create the tables in the file at *path* if it is empty; *run* executes a statement.
 
     Raises:
-        UnavailableError: The file is another program's database, or a later queuekit's.
+        UnavailableError: The file is another program's database, or another queuekit's.
     """
-    if not _missing(run, path):
+    if not _is_empty(run, path):
         return
     # These two only take effect while the file is empty. A send writes seven pages to the log, whatever their size.
     run(f"PRAGMA page_size = {PAGE}")
@@ -130,8 +127,9 @@ def prepare(run: Run, path: str) -> None:
     run("PRAGMA journal_mode = WAL")
     run("BEGIN IMMEDIATE")
     try:
-        for statement in _missing(run, path).split(";\n"):  # nothing, if another process was faster
-            run(statement)
+        if _is_empty(run, path):  # unless another process was faster
+            for statement in _CREATE:
+                run(statement)
         run("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
@@ -139,17 +137,17 @@ def prepare(run: Run, path: str) -> None:
         raise
 
 
-def _missing(run: Run, path: str) -> str:
-    """Return the statements that create what the file lacks; empty if it lacks nothing."""
-    ((application, version, tables, has_lanes),) = run(_MARKS).fetchall()
+def _is_empty(run: Run, path: str) -> bool:
+    """Return whether the file has no tables yet; raise for a file that is not of this layout."""
+    ((application, version, tables),) = run(_MARKS).fetchall()
     if application == APPLICATION and version != VERSION:
         raise other_layout(path, found=version, known=VERSION, elsewhere="name another file")
     if application == APPLICATION:
-        return "" if has_lanes else LANES
+        return False
     if tables or application or version:
         raise UnavailableError(
             f"{path} is another program's database",
             fix="Give queuekit a file of its own, e.g. sqlite:///queuekit.db",
             passing=False,
         )
-    return f"{TABLES}PRAGMA application_id = {APPLICATION};\nPRAGMA user_version = {VERSION}"
+    return True

@@ -21,6 +21,7 @@ from queuekit.values import quickly
 
 __all__ = [
     "LARGEST_BATCH",
+    "LARGE_BODY",
     "PACKED",
     "PACKED_BODIES",
     "PACKED_ROWS",
@@ -29,6 +30,7 @@ __all__ = [
     "due_of",
     "exact",
     "insert",
+    "keep",
     "plain_text",
     "row_of",
     "unpack",
@@ -38,7 +40,7 @@ __all__ = [
 LARGEST_BATCH = 128
 """Most rows in one statement; a power of two."""
 LARGE_BODY = 65_536
-"""Bytes above which a body is fetched separately: all others together must fit into one SQLite string."""
+"""Bytes above which a body is in a table of its own, and the row that changes has its number: see ``layout``."""
 SENT_AT_DIGITS = 5
 """Decimals of ``sent_at`` that survive in SQLite's JSON, which prints 15 digits."""
 
@@ -47,6 +49,9 @@ COLUMNS = (
     "unique_key, unique_until, unique_ttl"
 )
 _WIDTH = COLUMNS.count(",") + 1
+_BODY = COLUMNS.split(", ").index("body")
+_DROP_UNUSED = """
+DELETE FROM bodies WHERE number = ? AND NOT EXISTS (SELECT 1 FROM messages WHERE id = ? AND queue = ? AND body = ?)"""
 # A later step of an id replaces an earlier one, whatever its state; the same step adds nothing as long as the id is
 # remembered (QK13).
 _ON_KNOWN_ID = (
@@ -58,14 +63,15 @@ _ON_KNOWN_ID = (
     " OR (messages.state = 4 AND messages.due <= excluded.sent_at)"
 )
 
+_LENGTH = "CASE typeof(body) WHEN 'integer' THEN -body ELSE length(body) END"
 PACKED_ROWS = (
     "json_group_array(CASE WHEN generation + attempt + hop = 0 AND expires IS NULL AND not_before IS NULL"
     " AND unique_key IS NULL AND lane IS NULL"
-    " THEN json_array(seq, id, priority, due, length(body), sent_at, number, crashes)"
-    " ELSE json_array(seq, id, priority, due, length(body), sent_at, number, crashes, generation, attempt, hop,"
+    f" THEN json_array(seq, id, priority, due, {_LENGTH}, sent_at, number, crashes)"
+    f" ELSE json_array(seq, id, priority, due, {_LENGTH}, sent_at, number, crashes, generation, attempt, hop,"
     " not_before, expires, unique_key, unique_until, unique_ttl, lane, weight, tag) END)"
 )
-PACKED_BODIES = f"CAST(group_concat(CASE WHEN length(body) > {LARGE_BODY} THEN x'' ELSE body END, '') AS BLOB)"
+PACKED_BODIES = "CAST(group_concat(CASE typeof(body) WHEN 'integer' THEN x'' ELSE body END, '') AS BLOB)"
 PACKED = f"{PACKED_ROWS}, {PACKED_BODIES}"
 """Columns to select for :func:`unpack`."""
 
@@ -148,12 +154,30 @@ _INSERT_ONE = f"INSERT INTO messages({COLUMNS}) VALUES ({', '.join('?' * _WIDTH)
 
 
 def insert(on: Statements, rows: Sequence[Row]) -> None:
-    """Insert *rows*, made by :func:`row_of`; rows that exist already add nothing."""
+    """Insert *rows*, made by :func:`row_of`; rows that exist already add nothing.
+
+    Where a body is large, *on* is a transaction.
+    """
+    apart = [place for place, row in enumerate(rows) if len(row[_BODY]) > LARGE_BODY]
+    if apart:
+        rows = list(rows)
+        for place in apart:
+            rows[place] = (*rows[place][:_BODY], keep(on, rows[place][_BODY]), *rows[place][_BODY + 1 :])
     if len(rows) == 1:
         on.write(_INSERT_ONE, rows[0])
-        return
-    for size, parameters in batches(rows):
-        on.write(_insert_sql(size), parameters)
+    else:
+        for size, parameters in batches(rows):
+            on.write(_insert_sql(size), parameters)
+    for place in apart:
+        id, queue, number = rows[place][0], rows[place][1], rows[place][_BODY]
+        on.write(_DROP_UNUSED, (number, id, queue, number))
+
+
+def keep(on: Statements, body: bytes) -> int:
+    """Store a large body, in a transaction, and return its number, for the row of its message."""
+    on.write("INSERT INTO bodies(body) VALUES (?)", (body,))
+    number: int = on.read("SELECT last_insert_rowid()")[0][0]
+    return number
 
 
 _envelope = quickly(Envelope)
@@ -162,7 +186,7 @@ _envelope = quickly(Envelope)
 def unpack(
     packed: str | bytes, bodies: bytes | None, queue: str, large: Callable[[int], bytes]
 ) -> Iterable[MessageRow]:
-    """Yield the messages of a row selected as :data:`PACKED`; *large* fetches a large body by its seq.
+    """Yield the messages of a row selected as :data:`PACKED`; *large* fetches a large body by its number.
 
     Raises:
         TypeError, ValueError: One of the rows is foreign, i.e. :func:`row_of` did not write it.
@@ -172,8 +196,8 @@ def unpack(
         seq, id, priority, due, length, sent_at, number, crashes = row[:8]
         if not (type(id) is str and type(priority) is type(crashes) is int and type(due) is type(sent_at) is float):
             raise TypeError("a foreign row")
-        if length > LARGE_BODY:
-            body = large(seq)
+        if length < 0:
+            body = large(-length)
         else:
             body = rest[start : start + length]
             start += length

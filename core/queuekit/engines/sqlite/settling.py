@@ -12,7 +12,7 @@ from functools import lru_cache
 from queuekit.broker import Ack, Dead, Release, Replace, Settlement
 from queuekit.engines.sqlite.lanes import Entrant, enter
 from queuekit.engines.sqlite.layout import DELAYED, DONE, READY
-from queuekit.engines.sqlite.rows import batches, due_of, exact, insert, plain_text, values
+from queuekit.engines.sqlite.rows import LARGE_BODY, batches, due_of, exact, insert, keep, plain_text, values
 from queuekit.engines.sqlite.sending import FREE_KEYS
 from queuekit.engines.sqlite.statements import Row, Statements
 from queuekit.engines.sqlite.tokens import HELD, SHOWN, rounds, seqs, shown
@@ -33,6 +33,8 @@ WHERE seq IN (SELECT value FROM json_each(?))"""
 _RELEASE = """
 UPDATE messages SET state = ?, due = coalesce(?, due), crashes = crashes + ?, tag = 0, token = NULL, lease_until = NULL
 WHERE seq IN (SELECT value FROM json_each(?))"""
+_DROP_REPLACED = """
+DELETE FROM bodies WHERE number = (SELECT body FROM messages WHERE id = ? AND queue = ? AND typeof(body) = 'integer')"""
 _MOVE_KEY = "UPDATE unique_keys SET queue = ? WHERE key = ? AND id = ? AND queue = ?"
 
 Held = list[tuple[int, Settlement]]
@@ -109,12 +111,13 @@ def _release(on: Statements, held: Held, now: float) -> None:
 
 @lru_cache(maxsize=8)
 def _retry_sql(count: int) -> str:
-    columns = ["queue", "state", "priority", "due", "body", "generation", "attempt", "hop", "not_before", "expires"]
-    sets = ", ".join(f"{name} = new.column{place}" for place, name in enumerate(columns, start=2))
+    columns = ["queue", "state", "priority", "due", "generation", "attempt", "hop", "not_before", "expires"]
+    sets = ", ".join(f"{name} = new.column{place}" for place, name in enumerate(columns, start=3))
     return (
         # OR REPLACE: the same id may have been on the other queue before.
-        f"UPDATE OR REPLACE messages SET {sets}, crashes = 0, tag = 0, token = NULL, lease_until = NULL "
-        f"FROM {values(count, len(columns) + 1)} AS new WHERE seq = new.column1"
+        f"UPDATE OR REPLACE messages SET body = coalesce(new.column2, body), {sets}, "
+        "crashes = 0, tag = 0, token = NULL, lease_until = NULL "
+        f"FROM {values(count, len(columns) + 2)} AS new WHERE seq = new.column1"
     )
 
 
@@ -125,16 +128,25 @@ def _retry(on: Statements, retries: list[tuple[int, Replace]], *, now: float, wi
         due = due_of(new, now)
         state = DELAYED if due > now else READY
         step = (new.generation, new.attempt, new.hop)
-        rows.append(
-            (seq, new.queue, state, new.priority, due, new.body, *step, exact(new.not_before), exact(new.expires))
-        )
+        body = _new_body(on, retry)
+        rows.append((seq, body, new.queue, state, new.priority, due, *step, exact(new.not_before), exact(new.expires)))
     for size, parameters in batches(rows):
         on.write(_retry_sql(size), parameters)
-    laned = [(seq, retry.envelope, row[2]) for (seq, retry), row in zip(retries, rows, strict=True)]
+    laned = [(seq, retry.envelope, row[3]) for (seq, retry), row in zip(retries, rows, strict=True)]
     enter(on, [Entrant(seq, new.queue, new.priority, new.lane, state) for seq, new, state in laned if new.lane])
     for _, retry in retries:
         if retry.envelope.queue != retry.delivery.queue:
             _leave_queue(on, retry, now=now, window=window)
+
+
+def _new_body(on: Statements, retry: Replace) -> bytes | int | None:
+    """Return the value of ``body`` for a retry; ``None`` if it keeps its large body, which costs nothing then."""
+    new = retry.envelope
+    if new.queue != retry.delivery.queue:
+        on.write(_DROP_REPLACED, [new.id, new.queue])
+    if len(new.body) <= LARGE_BODY:
+        return new.body
+    return None if new.body == retry.delivery.envelope.body else keep(on, new.body)
 
 
 def _leave_queue(on: Statements, retry: Replace, *, now: float, window: float) -> None:

@@ -173,7 +173,7 @@ def test_check_is_silent_about_a_good_file(broker: SqliteBroker) -> None:
 # -- whose it is -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 7], ids=["older", "newer"])
+@pytest.mark.parametrize("version", [1, 7], ids=["older", "newer"])
 def test_refuses_the_file_of_another_version(broker: SqliteBroker, path: Path, version: int) -> None:
     """A schema from the past or the future is not touched."""
     broker.send([message()])
@@ -182,7 +182,7 @@ def test_refuses_the_file_of_another_version(broker: SqliteBroker, path: Path, v
         other.execute(f"PRAGMA user_version = {version}")
 
     with pytest.raises(
-        UnavailableError, match=rf"jobs\.db holds data of another .*: layout {version}, this version reads 1"
+        UnavailableError, match=rf"jobs\.db holds data of another .*: layout {version}, this version reads 2"
     ) as caught:
         broker.send([message()])
     assert not caught.value.passing

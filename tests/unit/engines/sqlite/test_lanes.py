@@ -1,4 +1,4 @@
-"""Lanes in a file: what an earlier version wrote, what they leave behind, and foreign values."""
+"""Lanes in a file: what they leave behind, and foreign values."""
 
 import contextlib
 import sqlite3
@@ -8,19 +8,9 @@ from pathlib import Path
 import pytest
 
 from queuekit.broker import Broker, Place
-from queuekit.engines.sqlite import SqliteBroker, layout
-from queuekit.envelope import Lane
+from queuekit.engines.sqlite import SqliteBroker
 from queuekit.urls import EngineURL
 from support.lanes import LaneCases, message
-
-_NEWER = ("lane TEXT,", "weight TEXT,", "tag INTEGER", "CREATE INDEX messages_in_turn", "CREATE INDEX messages_lanes")
-_EARLIER_INDEX = "CREATE INDEX messages_ready ON messages(queue, priority DESC, due, seq) WHERE state = 0;"
-_EARLIER_SEND = """
-INSERT INTO messages(id, queue, state, priority, due, body, generation, attempt, hop, sent_at)
-VALUES (?, 'q', 0, 4, 1.0, x'62', 0, 0, 0, 1.0)"""
-_EARLIER_CLAIM = """
-UPDATE messages SET state = 2, number = number + 1, token = 't', lease_until = 9e9 WHERE seq IN (
-    SELECT seq FROM messages WHERE state = 0 AND queue = 'q' ORDER BY priority DESC, due, seq LIMIT 1)"""
 
 
 @pytest.fixture
@@ -35,24 +25,6 @@ def broker(path: Path) -> Iterator[SqliteBroker]:
     client = SqliteBroker(EngineURL.parse(f"sqlite:///{path}"))
     yield client
     client.close()
-
-
-def test_file_of_an_earlier_version_goes_on(broker: SqliteBroker, path: Path) -> None:
-    """Its messages are delivered, new ones take turns, and a process of that version can still send and claim."""
-    tables = "\n".join(line for line in layout.TABLES.splitlines() if not line.strip().startswith(_NEWER))
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as earlier:
-        earlier.executescript(f"PRAGMA journal_mode = WAL; {tables} {_EARLIER_INDEX}")
-        earlier.execute(f"PRAGMA application_id = {layout.APPLICATION}")
-        earlier.execute(f"PRAGMA user_version = {layout.VERSION}")
-        earlier.execute(_EARLIER_SEND, ("old",))
-
-        broker.send([message("new", "a")])
-        earlier.execute(_EARLIER_SEND, ("other",))
-        earlier.execute(_EARLIER_CLAIM)
-        found = broker.receive(["q"], limit=9, wait=0, lease=30)
-
-    assert [delivery.id for delivery in found] == ["other", "new"]
-    assert found[1].envelope.lane == Lane("a")
 
 
 class TestLanes(LaneCases):
