@@ -23,14 +23,17 @@ BATCH = 500
 """Most messages that one transaction changes, so that workers can write in between."""
 STATES = {Place.READY: READY, Place.DELAYED: DELAYED, Place.LEASED: LEASED, Place.DEAD: DEAD}
 
-_IN = "queue IN (SELECT value FROM json_each(?)) GROUP BY queue"
+_GROUPED = "WHERE state = {} AND queue IN (SELECT value FROM json_each(?)) GROUP BY queue"
 COUNTS = f"""
-SELECT 0, queue, count(*), min(due) FROM messages WHERE state = 0 AND {_IN}
-UNION ALL SELECT 1, queue, count(*), 0 FROM messages WHERE state = 1 AND {_IN}
-UNION ALL SELECT 2, queue, count(*), 0 FROM messages WHERE state = 2 AND {_IN}
-UNION ALL SELECT 3, queue, count(*), 0 FROM messages WHERE state = 3 AND {_IN}"""
-"""Reads each index once, for all queues of a JSON list: those of delayed and leased messages are not by queue."""
-_COUNTS_OF_ONE = COUNTS.replace(_IN, "queue = ? GROUP BY queue")
+SELECT 0, value, (SELECT json_array(count(*), min(due)) FROM messages WHERE state = 0 AND queue = value)
+FROM json_each(?)
+UNION ALL SELECT 1, queue, json_array(count(*), 0) FROM messages {_GROUPED.format(1)}
+UNION ALL SELECT 2, queue, json_array(count(*), 0) FROM messages {_GROUPED.format(2)}
+UNION ALL SELECT 3, queue, json_array(count(*), 0) FROM messages {_GROUPED.format(3)}"""
+"""Reads each index once, for all queues of a JSON list: those of delayed and leased messages are not by queue.
+
+A subselect for each queue counts waiting messages in half the time of a GROUP BY.
+"""
 
 _STORED = """
 SELECT seq, id, queue, ifnull((SELECT body FROM bodies WHERE bodies.number = messages.body), body),
@@ -68,18 +71,17 @@ def queues(database: Database) -> list[str]:
 
 def counts(database: Database, names: Sequence[str]) -> dict[str, QueueCounts]:
     """Return the number of messages of each queue in each place."""
-    found: dict[str, dict[int, tuple[int, float]]] = {name: {} for name in names}
-    one = len(found) == 1
-    sql, which = (_COUNTS_OF_ONE, names[0]) if one else (COUNTS, json.dumps(list(found)))
-    for state, name, count, oldest in database.read(sql, (which,) * len(STATES)):
-        found[name][state] = count, oldest
+    found: dict[str, dict[int, tuple[int, float | None]]] = {name: {} for name in names}
+    for state, name, numbers in database.read(COUNTS, (json.dumps(list(found)),) * len(STATES)):
+        found[name][state] = json.loads(numbers)
     now = database.time.now()
     return {name: _counts(states, now) for name, states in found.items()}
 
 
-def _counts(states: Mapping[int, tuple[int, float]], now: float) -> QueueCounts:
+def _counts(states: Mapping[int, tuple[int, float | None]], now: float) -> QueueCounts:
     numbers: dict[str, Any] = {place.value: states[state][0] for place, state in STATES.items() if state in states}
-    return QueueCounts(**numbers, oldest_age=max(0.0, now - states[READY][1]) if READY in states else None)
+    _, oldest = states[READY]
+    return QueueCounts(**numbers, oldest_age=None if oldest is None else max(0.0, now - oldest))
 
 
 def peek(database: Database, queue: str, *, place: Place, limit: int, cursor: str | None) -> Page[Stored]:
