@@ -20,10 +20,10 @@ _LATE = 60.0
 _SHOWN = 3
 
 
-def merge_of(stored: Stored | None, info: Info) -> Merge | None:
+def merge_of(stored: Stored | None, info: Info | None = None) -> Merge | None:
     """Return the key of a message that is stored, or whose record says that it waits; ``None`` if it has none."""
     if stored is None:
-        return info.merge
+        return None if info is None else info.merge
     try:
         return merge_in(stored.envelope.body)
     except DecodeError:

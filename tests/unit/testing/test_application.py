@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from queuekit import Context, Delays, Queuekit, Signature, chord, cron
+from queuekit import Context, Delays, Queuekit, Signature, UniqueKey, chord, cron
 from queuekit.errors import ArgumentsError, TaskFailed, UnavailableError
 from queuekit.events import EngineBack, Event, LeasesLost, WorkerReady
 from queuekit.limits import Rate
@@ -67,12 +67,56 @@ def once() -> None:
     ran.append("once")
 
 
+@app.task(unique=UniqueKey(by="site", on_conflict="debounce", quiet="30s", max_wait="40s"))
+def build(site: str, version: int) -> None:
+    """Run once no call has come for a while."""
+    ran.append((site, version))
+
+
+@app.task(unique=UniqueKey(by="account", on_conflict="latest"), retries=1, retry=Delays([60]))
+def sync(account: str, version: int) -> None:
+    """Fail the first time."""
+    ran.append((account, version))
+    if version == 0:
+        raise OSError("no server")
+
+
 @pytest.fixture
 def queue() -> Iterator[AppQueue]:
     """Return the queue of the app above."""
     ran.clear()
     with queue_of(app, start=NEW_YEAR) as found:
         yield found
+
+
+def test_shows_the_arguments_that_a_debounced_message_runs_with(queue: AppQueue) -> None:
+    """A call that it took in takes the place of the earlier one, and makes it due later."""
+    for version in range(3):
+        build.send("x", version)
+        queue.advance(10)
+    app.send_many([build.s("y", 0), build.s("y", 1)])
+
+    queue.assert_sent(build, "x", 2, within="10s")
+    queue.assert_not_sent(build, "x", 0)
+    assert [str(call) for call in queue.sent] == ["build('x', 2)", "build('y', 1)"]
+    assert [str(call) for call in queue.waiting] == ["build('x', 2)", "build('y', 1)"]
+    assert [(call.due - queue.now).total_seconds() for call in queue.sent] == [10, 30]
+    queue.run(until="1m")
+    assert ran == [("x", 2), ("y", 1)]
+
+
+def test_shows_the_arguments_of_the_call_that_waits_behind_another(queue: AppQueue) -> None:
+    """With ``latest``, one runs and one waits, which takes in what comes meanwhile."""
+    sync.send("x", 0)
+    queue.run_one()
+    for version in (1, 2):
+        sync.send("x", version)
+
+    queue.assert_sent(sync, "x", 0)
+    queue.assert_sent(sync, "x", 2)
+    queue.assert_not_sent(sync, "x", 1)
+    queue.run(until="5m", raises=False)
+    assert ran == [("x", 0), ("x", 0), ("x", 2)]
 
 
 def test_runs_what_was_sent_when_the_test_says_so(queue: AppQueue) -> None:

@@ -33,10 +33,12 @@ from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.limiting.rates import has_turn
 from queuekit.operations.admin import Admin
+from queuekit.operations.merges import merge_of, newest, state_of
 from queuekit.operations.why import Reason, collect, reasons
 from queuekit.resources import Resource
 from queuekit.tasks.task import Task
 from queuekit.wire.call_options import Duration, seconds
+from queuekit.wire.merges import merge_in
 from queuekit.wire.presence import Presence
 from queuekit_testing.application.calls import SentCall, difference, failure, shown
 from queuekit_testing.application.clock import StandingClock
@@ -93,6 +95,8 @@ class _Recorder(Sending):
         for one, result in zip(ready, sent, strict=True):
             if not result.duplicate:
                 self._queue.note(one.envelope)
+            elif result.merged:
+                self._queue.note_merged(one.envelope, result.id)
         return sent
 
 
@@ -124,7 +128,8 @@ class AppQueue:
         self._unread: list[tuple[Envelope, float, float]] = []
         """Messages that were sent and not decoded, since no test has asked for them yet; with time and due time."""
         self._clock = clock
-        self._known: set[str] = set()
+        self._known: dict[str, int] = {}
+        """Ids of the messages that were sent, each with its place among them."""
         self._runtime = app.runtime
         self._sending = _Recorder(app, self)
         self._runner = _Runner(self._runtime, app.tasks, self._sending, worker="test", variables=_variables)
@@ -493,7 +498,10 @@ class AppQueue:
 
     @property
     def sent(self) -> list[SentCall]:
-        """All calls that were sent, in order: by the test, by tasks, by workflows and by schedules."""
+        """All calls that were sent, in order: by the test, by tasks, by workflows and by schedules.
+
+        A duplicate is none. A call that a waiting message took in takes the place of that message's earlier call.
+        """
         self._sent += [self._read(envelope, at=at, due=due) for envelope, at, due in self._unread]
         self._unread.clear()
         return self._sent
@@ -501,7 +509,7 @@ class AppQueue:
     @property
     def waiting(self) -> list[SentCall]:
         """The messages that are stored: due, due later, or held by a worker that crashed."""
-        return [self._call(stored) for place in _PLACES for stored in self._stored(place)]
+        return [self._call(self._newest(stored)) for place in _PLACES for stored in self._stored(place)]
 
     @property
     def dead(self) -> list[SentCall]:
@@ -551,10 +559,20 @@ class AppQueue:
         """Record a message as sent, unless it is known."""
         if envelope.id in self._known:
             return
-        self._known.add(envelope.id)
+        self._known[envelope.id] = len(self._known)
         now = self._clock.time()
         due = max(now + envelope.delay, envelope.not_before or 0.0)
         self._unread.append((envelope, now, due))
+
+    def note_merged(self, envelope: Envelope, id: str) -> None:
+        """Record that the waiting message *id* took in the call of *envelope*: it runs with what its key says now."""
+        state = state_of(self._runtime, merge_in(envelope.body))
+        waiting = None if state is None else state.waiting
+        if waiting is None or waiting.id != id:
+            return
+        envelope = waiting.envelope(self._clock.time(), longest=None)
+        self.note(envelope)
+        self.sent[self._known[id]] = self._read(envelope, at=self._clock.time(), due=waiting.due)
 
     def _read(self, envelope: Envelope, *, at: float, due: float, reason: str = "", error: str = "") -> SentCall:
         try:
@@ -576,6 +594,10 @@ class AppQueue:
 
     def _call(self, stored: Stored) -> SentCall:
         return self._read(stored.envelope, at=stored.sent_at, due=stored.due, reason=stored.reason, error=stored.error)
+
+    def _newest(self, stored: Stored) -> Stored:
+        """Return *stored* with the arguments of the newest call that it took in."""
+        return newest(stored, state_of(self._runtime, merge_of(stored)))
 
     def _stored(self, place: Place) -> Iterator[Stored]:
         broker = self._runtime.broker
