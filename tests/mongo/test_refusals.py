@@ -1,7 +1,13 @@
 """Whether waiting may mend what a deployment refuses."""
 
 import pytest
-from pymongo.errors import AutoReconnect, OperationFailure, PyMongoError, ServerSelectionTimeoutError
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
 
 from queuekit.errors import UnavailableError
 from queuekit.urls import EngineURL
@@ -18,6 +24,7 @@ PASSING = {
     "gone": ServerSelectionTimeoutError("mongo:27017: [Errno 111] Connection refused"),
     "unknown-host": ServerSelectionTimeoutError("mongo:27017: [Errno -2] Name or service not known"),
     "no-primary": ServerSelectionTimeoutError("No replica set members match selector Primary()"),
+    "starting": ConfigurationError("Sessions are not supported by this MongoDB deployment"),
     "full": OperationFailure("not enough space", 14031),
 }
 

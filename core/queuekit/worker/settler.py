@@ -63,6 +63,7 @@ class Settler:
         self.seconds = 0.0
         """Seconds that the last round trip took, while its batch is reported."""
         self._trips = itertools.count()
+        self._interrupted: Outcome | None = None
         self._give_up = threading.Event()
         self._outage = Outage(runtime, doing="settle", first=_FIRST_PAUSE, longest=_LONGEST_PAUSE)
         self.put = self._inbox.put
@@ -140,6 +141,10 @@ class Settler:
             self._flush(batch[middle:])
             return
         (outcome,) = batch
+        if not isinstance(error, Exception) and self._interrupted is not outcome:
+            self._interrupted = outcome  # raised by a body in this thread, such as SystemExit: no fault of the outcome
+            self._flush(batch)
+            return
         log_error(_logger, "the outcome of %s cannot be written", outcome.delivery.id, error=error)
         if outcome.records or outcome.sends or outcome.joins:
             text = f"its outcome could not be written: {in_words(error)}"[:2000]

@@ -1,5 +1,6 @@
 """Outcomes are written in batches, kept while an engine is down, and parted from one that cannot be written."""
 
+import sys
 import threading
 from typing import Any
 
@@ -218,6 +219,21 @@ def test_an_outcome_that_no_engine_takes_is_parted_from_its_batch(caplog: pytest
     assert (dead.envelope.id, dead.reason) == ("id-3", "failed")
     assert "TooLargeError: above the limit" in dead.error
     assert "the outcome of id-3 cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_exit_raised_in_its_thread_is_blamed_on_no_outcome(count: int) -> None:
+    """A body can raise it there, in whatever is being written."""
+    app = flaky_app()
+    found = outcomes(app, count)
+    backend_of(app).wire.answers["put"] = sys.exit
+    settled = Settled(app)
+
+    settled.write(found)
+
+    assert settled.words == ["done"] * count
+    assert [app.info(f"id-{n}").state for n in range(count)] == [State.SUCCESS] * count
+    assert counts(app) == {}
 
 
 def test_an_outcome_that_cannot_even_be_buried_frees_its_place() -> None:

@@ -56,6 +56,8 @@ _OTHER_PROTOCOL = ("Got response id", "Got opcode", "Message length")
 """Words in errors about a server that speaks another protocol."""
 _LONGEST = 300
 _NO_PRIMARY = "match selector"
+_NO_SESSIONS = "Sessions are not supported"
+"""Words of the client library about a member that has just started, and does not know its replica set yet."""
 _QUOTED_COMMAND = re.compile(r"(to execute command) \{ (\w+):.*", re.DOTALL)
 
 
@@ -67,9 +69,9 @@ class Failures:
 
     def of(self, error: PyMongoError) -> QueuekitError:
         """Return the error to raise for *error*."""
-        if isinstance(error, ConfigurationError | InvalidURI | InvalidName):
-            return self.of_url(error)
         text = self._text(error)
+        if isinstance(error, ConfigurationError | InvalidURI | InvalidName) and _NO_SESSIONS not in text:
+            return self.of_url(error)
         if isinstance(error, OperationFailure):
             return self._refused(error, text)
         if error.timeout and not isinstance(error, ServerSelectionTimeoutError):
