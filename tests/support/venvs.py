@@ -14,7 +14,7 @@ import venv
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Self
 
 ROOT = Path(__file__).parents[2]
@@ -178,10 +178,16 @@ def _closure(wanted: str) -> Iterator[tuple[str, metadata.Distribution]]:
 
 
 def _copy(dist: metadata.Distribution, packages: Path) -> None:
-    """Copy the files of *dist* that lie among the packages."""
+    """Copy the files of *dist* that lie among the packages, and the bytecode that is there of them."""
+    folders = set()
     for file in dist.files or ():
         if ".." in file.parts or "__pycache__" in file.parts:
             continue
         target = packages / file
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(str(dist.locate_file(file)), target)
+        shutil.copy2(str(dist.locate_file(file)), target)
+        folders.add(file.parent)
+    for folder in folders - {PurePath()}:
+        cache = Path(str(dist.locate_file(folder)), "__pycache__")
+        if cache.is_dir():
+            shutil.copytree(cache, packages / folder / "__pycache__", dirs_exist_ok=True)
