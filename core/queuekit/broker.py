@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import abc
 import enum
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import attrs
@@ -324,6 +324,11 @@ class Limits:
         lease_granularity: Seconds by which leases and delays may be rounded up.
         dedup_window: Seconds for which an id is remembered after its message is gone.
         dead_retention: Seconds after which the service itself deletes a dead letter; ``None`` for never.
+        dead_in_order: Dead letters that ``peek`` lists in order; ``None`` for all. A service that has no order of its
+            own can only sort what it has read. Then ``peek`` lists no others, and ``walk`` yields all in parts of at
+            most so many, each newest first.
+        dead_searched: Dead letters that ``find``, ``requeue`` and ``remove`` look at in search of an id, if the service
+            shows dead letters only by handing them out; ``None`` if they find each one at once.
     """
 
     max_batch: int = 1_000
@@ -335,6 +340,8 @@ class Limits:
     lease_granularity: float = 0.001
     dedup_window: float = 300.0
     dead_retention: float | None = None
+    dead_in_order: int | None = None
+    dead_searched: int | None = None
 
 
 class Subscription(abc.ABC):
@@ -561,7 +568,10 @@ class Broker(abc.ABC):
         raise self._cannot("count messages")
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
-        """Return messages of *queue* in *place* without changing them, next first; dead letters newest first."""
+        """Return messages of *queue* in *place* without changing them, next first; dead letters newest first.
+
+        See :attr:`Limits.dead_in_order` for services that cannot put all dead letters in order.
+        """
         raise self._cannot("show waiting messages")
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
@@ -588,10 +598,23 @@ class Broker(abc.ABC):
         """
         raise self._cannot("replay dead letters")
 
+    def seek_dead(self, queue: str, ids: Sequence[str] | None = None) -> Generator[Stored, None, None]:
+        """Yield dead letters of *queue* (all, or *ids*) in any order, for a caller who changes them meanwhile.
+
+        Close what this returns. Override it, and :meth:`walk`, where the service shows a dead letter only by handing it
+        out: until then, what was yielded stays hidden, and :meth:`find`, :meth:`requeue` and :meth:`remove` reach the
+        last hundred without a search.
+        """
+        if ids is None:
+            yield from self.walk(queue, Place.DEAD)
+        else:
+            yield from (stored for stored in self.find(queue, ids) if stored.place is Place.DEAD)
+
     def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
         """Return the ids of dead letters of *queue* that are beyond its bounds, oldest first; change nothing.
 
-        The base body walks over all dead letters; override it where the service finds the oldest by itself.
+        The base body walks over all dead letters; override it where the service finds the oldest by itself, or hands
+        out only some of them: those are then the oldest of these.
 
         Args:
             queue: Name of the queue.

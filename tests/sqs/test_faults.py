@@ -5,6 +5,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -392,11 +393,57 @@ def test_dead_letters_are_found_by_id(make: Make) -> None:
     assert {each.envelope.id for each in broker.peek("q", place=Place.DEAD, limit=50).items} == {*dead[2:7], *dead[8:]}
 
 
+def test_a_look_at_dead_letters_reads_a_bounded_number(
+    make: Make, proxy: AwsProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many there are; all are back afterwards."""
+    monkeypatch.setattr("queuekit_sqs.dead_letters.DEAD_IN_ORDER", 10)
+    broker = make()
+    bury(broker, 200)
+    proxy.counts.clear()
+
+    page = broker.peek("q", place=Place.DEAD, limit=5)
+    listed = islice(broker.walk("q", Place.DEAD), 5)
+    shown = [each.envelope.id for each in listed]
+    del listed
+    beyond = broker.dead_beyond("q", count=150, before=None)
+
+    assert (len(page.items), len(shown), len(beyond)) == (5, 5, 50)
+    assert proxy.counts["ReceiveMessage"] <= 3 * 8  # of 10 messages each; all would take 60 and more
+    assert broker.purge("q", place=Place.DEAD) == 200
+
+
+def test_dead_letters_are_changed_while_they_are_read_once(
+    make: Make, proxy: AwsProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass reads each once, and what it has just yielded is changed without a search. The others are back."""
+    monkeypatch.setattr("queuekit_sqs.dead_letters.DEAD_IN_ORDER", 10)
+    broker = make()
+    dead = bury(broker, 200)
+    proxy.counts.clear()
+    changed: list[str] = []
+
+    seen: set[str] = set()
+    with contextlib.closing(broker.seek_dead("q")) as found:
+        for number, stored in enumerate(found):
+            seen.add(stored.envelope.id)
+            if number == 50:
+                changed += broker.requeue("q", [stored.envelope.id])
+            if number == 150:
+                changed += broker.remove("q", [stored.envelope.id], place=Place.DEAD)
+
+    assert (seen, len(changed)) == (dead, 2)
+    assert proxy.counts["ReceiveMessage"] <= 20 + 16
+    counts = broker.counts(["q"])["q"]
+    assert (counts.ready, counts.dead) == (1, 198)
+    assert {one.envelope.id for one in broker.walk("q", Place.DEAD)} == dead - set(changed)
+
+
 def bury(broker: SqsBroker, count: int) -> set[str]:
     """Send messages, let them die, and return their ids."""
     broker.send(messages(count))
     broker.settle([Dead(delivery, reason="failed") for delivery in take(broker, count)])
-    return {each.envelope.id for each in broker.peek("q", place=Place.DEAD, limit=count).items}
+    return {each.envelope.id for each in broker.walk("q", Place.DEAD)}
 
 
 def test_a_body_in_s3_that_is_too_large_is_not_read(make: Make) -> None:

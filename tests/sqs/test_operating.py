@@ -47,7 +47,6 @@ def test_reaches_each_reason(app: Queuekit) -> None:
     assert set(WAYS) - set(answers) <= UNTOLD
 
 
-@pytest.mark.full
 def test_sorts_dead_letters(app: Queuekit) -> None:
     """What failed in the same way is one group; a filter chooses what is replayed or deleted."""
     operating.sort_dead_letters(app)

@@ -13,7 +13,7 @@ from queuekit.errors import CapabilityError, OptionError
 from queuekit.operations.admin import Admin
 from queuekit.operations.against_queue import survey
 from queuekit.operations.dead_bounds import dropped_before, trim
-from queuekit.operations.dead_letters import group, in_steps, select
+from queuekit.operations.dead_letters import group, in_steps, seek, select
 from queuekit.operations.filters import parse_filter
 from queuekit.operations.kills import kill
 from queuekit.operations.listing import list_messages
@@ -149,14 +149,17 @@ def sort_dead_letters(app: Queuekit) -> None:
     admin = Admin(app)
     assert [(one.task, one.count) for one in group(admin, None)] == [("mail.send", 5), ("pay", 1)]
 
-    chosen = select(admin, None, parse_filter(["task:mail.*", "error:keyerror", "age:<1h"]))
+    wanted = parse_filter(["task:mail.*", "error:keyerror", "age:<1h"])
+    chosen = seek(admin, None, wanted) if admin.searches_dead else select(admin, None, wanted).items()
     pauses: list[float] = []
     replayed = list(in_steps(admin.replay, chosen, rate=2.0, sleep=pauses.append))
     assert (sorted(replayed), pauses) == (sorted(mails), [1.0, 1.0])
 
-    dropped = list(in_steps(admin.drop, select(admin, None), rate=None, sleep=pauses.append))
+    pay = [queued.id for queued in admin.dead()]
+    rest = seek(admin, None, ids=pay) if admin.searches_dead else select(admin, None).items()
+    dropped = list(in_steps(admin.drop, rest, rate=None, sleep=pauses.append))
     admin.acted("dlq drop", by="ann", ids=dropped)
-    assert (len(dropped), admin.dead_count()) == (1, 0)
+    assert (len(dropped), admin.dead_count().dead) == (1, 0)
     (action,) = admin.actions()
     assert (action.what, action.by, action.ids) == ("dlq drop", "ann", tuple(dropped))
 
@@ -206,7 +209,7 @@ def bound_dead_letters(app: Queuekit) -> None:
     ids = [app.tasks["fail"].send().id for _ in range(4)]
     burst(app)
     broker, admin, queue = app.runtime.broker, Admin(app), app.config.default_queue
-    wait_until(lambda: admin.dead_count() == 4, "all dead")
+    wait_until(lambda: admin.dead_count().dead == 4, "all dead")
     order = [stored.envelope.id for stored in broker.walk(queue, Place.DEAD)][::-1]
     assert sorted(order) == sorted(ids)
     assert broker.dead_beyond(queue, count=None, before=None) == []

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from queuekit.cli.options import (
     pass_session,
     queue_option,
 )
-from queuekit.cli.output import age, columns, moment, one_line, print_json
+from queuekit.cli.output import age, columns, counted, moment, one_line, print_json
 from queuekit.cli.output import as_json as as_json_text
 from queuekit.cli.purge import confirm
 from queuekit.cli.session import Session
@@ -29,16 +30,27 @@ from queuekit.cli.steps import carry_out, rate_option
 from queuekit.errors import UnavailableError, UnknownIdError
 from queuekit.ids import is_name
 from queuekit.logs.plaintext import clean, clean_json
-from queuekit.operations.admin import Admin, QueuedMessage
-from queuekit.operations.dead_letters import DeadGroup, Selection, group, in_steps, select, walk
-from queuekit.operations.filters import Filter, is_filter, parse_filter
-from queuekit.operations.listing import MOST_LOOKED
+from queuekit.operations.admin import Admin, MessageView, QueuedMessage
+from queuekit.operations.dead_letters import (
+    DeadGroup,
+    Selection,
+    group,
+    in_steps,
+    most_looked,
+    out_of_order,
+    seek,
+    select,
+    walk,
+)
+from queuekit.operations.filters import EVERYTHING, Filter, is_filter, parse_filter
+from queuekit.states import State
 
 __all__ = ["command"]
 
 HEADER = ("ID", "TASK", "QUEUE", "REASON", "DIED", "ERROR")
 GROUPS_HEADER = ("COUNT", "TASK", "REASON", "FIRST", "LAST", "FINGERPRINT", "SAMPLE", "ERROR")
 SHOWN = 50
+_all_option: Callable[[Any], Any] = click.option("--all", "everything", is_flag=True, help="Look at all dead letters.")
 
 
 @click.group()
@@ -50,61 +62,85 @@ def command() -> None:
 @filter_argument
 @queue_option
 @click.option("--limit", type=click.IntRange(1), default=SHOWN, show_default=True, help="Print at most this many.")
+@_all_option
 @json_option
 @engine_options
 @common_options
 @pass_session
-def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, as_json: bool) -> None:
+def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, everything: bool, as_json: bool) -> None:
     """List dead letters that match all of FILTER, newest first in each queue.
 
     Filters are task:mail.*, queue:high, reason:crashed, error:Timeout, age:>1h and age:<1h. With filters, at most
-    10,000 dead letters are looked at.
+    10,000 dead letters are looked at (1,000 on SQS), or all with --all.
     """
     app = session.shared_app()
     admin, now = Admin(app), app.clock.time()
-    # Convert them to rows one by one: all the bodies together may not fit into memory.
-    letters = islice(walk(admin, queue, wanted, most=MOST_LOOKED if wanted else None), limit)
+    most = most_looked(admin) if wanted and not everything else None
+    with closing(walk(admin, queue, wanted, most=most)) as found:
+        # Convert them to rows one by one: all the bodies together may not fit into memory.
+        letters = islice(found, limit)
+        documents = [_document(queued) for queued in letters] if as_json else []
+        rows = [_row(queued, now) for queued in letters]
     if as_json:
-        print_json([_document(queued) for queued in letters])
+        print_json(documents)
+    elif rows:
+        click.echo(columns(HEADER, rows, right=("DIED",)))
+    if most is not None or len(documents or rows) == limit:
+        _say_what_is_left(session, admin, queue, looked=most or limit, filtered=most is not None)
+    if as_json:
         return
-    rows = [_row(queued, now) for queued in letters]
     if not rows:
         session.say("No dead letters." if not wanted else "No such dead letters.")
         return
-    click.echo(columns(HEADER, rows, right=("DIED",)))
-    if len(rows) == limit and not wanted:
-        _say_how_many_more(session, admin, queue, limit)
     first = shlex.quote(rows[0][0])
     session.say(f"next  {session.command(f'dlq show {first}')}")
     session.say(f"      {session.command(f'dlq retry {first}')}     (or --all)")
 
 
-def _say_how_many_more(session: Session, admin: Admin, queue: str | None, listed: int) -> None:
+def _say_what_is_left(session: Session, admin: Admin, queue: str | None, *, looked: int, filtered: bool) -> None:
+    """Say how many dead letters were not looked at, and that these may be newer if the engine has no order."""
     try:
-        count = admin.dead_count(queue)
+        counts = admin.dead_count(queue)
     except UnavailableError:
         session.say("... and perhaps more: counting them takes too long")
         return
-    if count > listed:
-        session.say(f"... and {count - listed} more: --limit {count} lists them all")
+    more, bound = counts.dead - looked, Place.DEAD in counts.at_least
+    if more <= 0 and not bound:
+        return
+    if filtered:
+        session.say(f"looked at {looked} of {counted(counts, Place.DEAD)} dead letters: --all looks at all of them")
+    elif bound:
+        session.say(f"... and at least {more} more" if more > 0 else "... and perhaps more")
+    else:
+        session.say(f"... and {more} more: --limit {counts.dead} lists them all")
+    if text := out_of_order(admin, counts):
+        session.say(text)
 
 
 @command.command("groups", short_help="Count dead letters by fault.")
 @filter_argument
 @queue_option
+@_all_option
 @json_option
 @engine_options
 @common_options
 @pass_session
-def groups(session: Session, *, wanted: Filter, queue: str | None, as_json: bool) -> None:
-    """Count dead letters by fault: the same task, reason and error, ignoring numbers, ids and quoted text."""
+def groups(session: Session, *, wanted: Filter, queue: str | None, everything: bool, as_json: bool) -> None:
+    """Count dead letters by fault: the same task, reason and error, ignoring numbers, ids and quoted text.
+
+    At most 10,000 dead letters are looked at (1,000 on SQS), or all with --all.
+    """
     app = session.shared_app()
-    found, now = group(Admin(app), queue, wanted), app.clock.time()
+    admin = Admin(app)
+    most = None if everything else most_looked(admin)
+    found, now = group(admin, queue, wanted, most=most), app.clock.time()
+    if most is not None:
+        _say_what_is_left(session, admin, queue, looked=most, filtered=True)
     if as_json:
         print_json([_group_document(one) for one in found])
         return
     if not found:
-        session.say("No dead letters.")
+        session.say("No dead letters." if not wanted else "No such dead letters.")
         return
     rows = [_group_row(one, now) for one in found]
     click.echo(columns(GROUPS_HEADER, rows, right=("COUNT", "FIRST", "LAST")))
@@ -136,7 +172,7 @@ def show(session: Session, *, id: str, as_json: bool) -> None:
     admin = Admin(app)
     view = admin.show(id)
     if view.queued is None or view.queued.stored.place is not Place.DEAD:
-        raise UnknownIdError(f"{id!r} is not a dead letter", fix=f"See where it is:  queuekit show {id}")
+        raise _not_dead(admin, view)
     if as_json:
         # The body holds all arguments, also hidden ones.
         body = None if view.hidden else view.queued.stored.envelope.body.decode(errors="replace")
@@ -145,6 +181,16 @@ def show(session: Session, *, id: str, as_json: bool) -> None:
     click.echo(as_text(view, app.runtime.accepted, now=app.clock.time()))
     name = shlex.quote(id)
     session.say(f"next  {session.command(f'dlq retry {name}')}\n      {session.command(f'dlq drop {name}')}")
+
+
+def _not_dead(admin: Admin, view: MessageView) -> UnknownIdError:
+    id = view.info.id
+    if admin.searches_dead and view.info.state in {State.DEAD, State.FAILURE}:
+        return UnknownIdError(
+            f"{id!r} is not among the dead letters that {admin.untold} handed out: it cannot look one up by its id",
+            fix=f"See its record:  queuekit show {id}",
+        )
+    return UnknownIdError(f"{id!r} is not a dead letter", fix=f"See where it is:  queuekit show {id}")
 
 
 def _choice(action: Any) -> Any:
@@ -178,7 +224,7 @@ def retry(session: Session, *, dry_run: bool, rate: float | None, by: str | None
     admin = Admin(app)
     chosen = _chosen(admin, **choice)
     if dry_run:
-        ids = {queue: admin.unsigned(queue, some) for queue, some in chosen.ids.items()} if sign else chosen.ids
+        ids = (id for queue, some in chosen.ids for id in (admin.unsigned(queue, some) if sign else some))
         _print_dry_run(session, ids, "would be put back on their queues")
         return
     steps = in_steps(admin.replay_signed if sign else admin.replay, chosen.ids, rate=rate, sleep=app.clock.sleep)
@@ -199,11 +245,11 @@ def drop(session: Session, *, dry_run: bool, rate: float | None, by: str | None,
     app = session.shared_app()
     admin = Admin(app)
     chosen = _chosen(admin, **choice)
-    count = sum(map(len, chosen.ids.values()))
     if dry_run:
-        _print_dry_run(session, chosen.ids, "would be deleted")
+        _print_dry_run(session, (id for _, some in chosen.ids for id in some), "would be deleted")
         return 0
-    if chosen.text and count and not confirm(f"Delete {count} dead letters for good?", yes=yes):
+    which = "all these" if chosen.number is None else f"{chosen.number}"
+    if chosen.text and chosen.number != 0 and not confirm(f"Delete {which} dead letters for good?", yes=yes):
         session.say("Nothing was deleted.")
         return 1
     steps = in_steps(admin.drop, chosen.ids, rate=rate, sleep=app.clock.sleep)
@@ -218,16 +264,25 @@ purge.name, purge.short_help = "purge", "Another name of drop."
 command.add_command(purge, "purge")
 
 
-def _print_dry_run(session: Session, chosen: Selection, what: str) -> None:
-    ids = [id for some in chosen.values() for id in some]
-    _print(ids)
-    session.say(f"{len(ids)} {what}")
+def _print_dry_run(session: Session, ids: Iterable[str], what: str) -> None:
+    count = 0
+    for id in ids:
+        click.echo(clean(id))
+        count += 1
+    session.say(f"{count} {what}")
 
 
 class _Chosen(NamedTuple):
-    ids: Selection
+    ids: Iterable[tuple[str, list[str]]]
+    """Queues, each with ids."""
     text: str
     """The filters, or ``all``; empty if ids were given."""
+    number: int | None = None
+    """How many there are; ``None`` if they are found one by one while they are changed."""
+
+
+def _known(chosen: Selection, text: str) -> _Chosen:
+    return _Chosen(chosen.items(), text, sum(map(len, chosen.values())))
 
 
 def _chosen(admin: Admin, *, words: tuple[str, ...], everything: bool, queue: str | None) -> _Chosen:
@@ -240,25 +295,45 @@ def _chosen(admin: Admin, *, words: tuple[str, ...], everything: bool, queue: st
     if bool(words) is everything:
         raise click.UsageError("give ids or filters, or --all")
     if everything:
-        return _Chosen(select(admin, queue), "all")
+        return _selected(admin, queue, EVERYTHING, "all")
     filters = [word for word in words if is_filter(word)]
     if not filters:
-        return _Chosen(_by_queue(admin, words, queue), "")
-    if known := admin.find_dead([word for word in words if is_name(word)], queue):
-        ids = {id for some in known.values() for id in some}
-        if ids.issuperset(words):
-            return _Chosen(known, "")
+        return _Chosen(_sought(admin, words, queue), "") if admin.searches_dead else _by_id(admin, words, queue)
+    ids = [word for word in words if is_name(word)]
+    known = {} if admin.searches_dead else admin.find_dead(ids, queue)
+    if known and {id for some in known.values() for id in some}.issuperset(words):
+        return _known(known, "")
     if len(filters) < len(words):
         raise click.UsageError("give ids or filters, not both")
     try:
         wanted = parse_filter(words)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    return _Chosen(select(admin, queue, wanted), wanted.text)
+    return _selected(admin, queue, wanted, wanted.text)
 
 
-def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str, list[str]]:
-    """Return the dead letters with these ids, by queue.
+def _selected(admin: Admin, queue: str | None, wanted: Filter, text: str) -> _Chosen:
+    if admin.searches_dead:
+        return _Chosen(seek(admin, queue, wanted), text)
+    return _known(select(admin, queue, wanted), text)
+
+
+def _sought(admin: Admin, ids: tuple[str, ...], queue: str | None) -> Iterator[tuple[str, list[str]]]:
+    """Yield the dead letters with these ids as they are found.
+
+    Raises:
+        UnknownIdError: One of *ids* is not a dead letter; the others were yielded.
+    """
+    missing = set(ids)
+    for name, found in seek(admin, queue, ids=ids):
+        missing.difference_update(found)
+        yield name, found
+    if missing:
+        raise _no_such(missing)
+
+
+def _by_id(admin: Admin, ids: tuple[str, ...], queue: str | None) -> _Chosen:
+    """Return the dead letters with these ids.
 
     Raises:
         UnknownIdError: One of *ids* is not a dead letter.
@@ -266,14 +341,13 @@ def _by_queue(admin: Admin, ids: tuple[str, ...], queue: str | None) -> dict[str
     found = admin.find_dead(ids, queue)
     missing = set(ids).difference(*found.values())
     if missing:
-        text = f"no dead letter has the id {' or '.join(map(repr, sorted(missing)[:3]))}"
-        raise UnknownIdError(text, fix="List them:  queuekit dlq ls")
-    return found
+        raise _no_such(missing)
+    return _known(found, "")
 
 
-def _print(ids: Iterable[str]) -> None:
-    for id in ids:
-        click.echo(clean(id))
+def _no_such(ids: set[str]) -> UnknownIdError:
+    text = f"no dead letter has the id {' or '.join(map(repr, sorted(ids)[:3]))}"
+    return UnknownIdError(text, fix="List them:  queuekit dlq ls")
 
 
 def _row(queued: QueuedMessage, now: float) -> list[str]:

@@ -9,6 +9,7 @@ import click
 
 from queuekit.broker import Place
 from queuekit.cli.options import as_option, common_options, engine_options, pass_session
+from queuekit.cli.output import counted
 from queuekit.cli.session import Session
 from queuekit.cli.steps import carry_out, rate_option
 from queuekit.logs.plaintext import clean
@@ -48,8 +49,7 @@ def command(
     app = session.shared_app()
     admin, where = Admin(app), "their own queues" if to is None else to
     if dry_run:
-        count = _print_ready(admin, queue, limit)
-        session.say(f"{count} would be moved to {clean(where)}")
+        session.say(f"{_print_ready(admin, queue, limit)} would be moved to {clean(where)}")
         return
     steps = move(admin, queue, to, most=limit, rate=rate, sleep=app.clock.sleep)
     moved = carry_out(admin, "move", steps, by=by, on=f"{queue} to {where}")
@@ -60,13 +60,15 @@ def command(
         session.say(f"next  {session.command(f'show {shlex.quote(moved[0])}')}")
 
 
-def _print_ready(admin: Admin, queue: str, limit: int | None) -> int:
+def _print_ready(admin: Admin, queue: str, limit: int | None) -> str:
     """Print the ids of the messages that are ready, where they are reported, and return how many there are."""
     if not admin.reports(Place.READY):
         counts = admin.counts_of(queue)
-        return 0 if counts is None else min(counts.ready, limit or counts.ready)
+        if counts is None:
+            return "0"
+        return str(limit) if limit is not None and counts.ready >= limit else counted(counts, Place.READY)
     count = 0
     for stored in islice(admin.stored(queue, Place.READY), limit):
         click.echo(clean(stored.envelope.id))
         count += 1
-    return count
+    return str(count)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -21,8 +22,10 @@ __all__ = ["WithDeadLetters"]
 
 _HEADER_ROOM = 16_000
 """Bytes of a record that its header may take beside the body."""
-_AT_ONCE = 100
-"""Most dead letters that are sent or deleted in one call."""
+_IN_ORDER = 10_000
+"""Dead letters of a queue that are put in order, and counted."""
+_FIRST, _AT_ONCE = 20, 100
+"""Dead letters to read at first, and the most that are read, sent or deleted in one call."""
 _GENERATION = 32
 """Bits by which the generation is shifted in a rank."""
 _ANEW: dict[str, Any] = {"attempt": 0, "hop": 0, "delay": 0.0, "not_before": None}
@@ -63,6 +66,7 @@ class WithDeadLetters(WrappedBroker):
         self._backend = backend
         self._room = backend.limits.max_record - _HEADER_ROOM
         self.capabilities = attrs.evolve(broker.capabilities, dead_letters=True, commit=False)
+        self.limits = attrs.evolve(broker.limits, dead_in_order=_IN_ORDER)
 
     def settle(self, settlements: Sequence[Settlement]) -> list[Delivery]:
         """Record what dies, then carry out *settlements*."""
@@ -84,20 +88,37 @@ class WithDeadLetters(WrappedBroker):
         return lost
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
-        """Return the counts of *queues*, with the dead letters that are kept here."""
-        found = self._broker.counts(queues)
-        return {
-            name: attrs.evolve(each, dead=len(self._keys(name)), at_least=each.at_least - {Place.DEAD})
-            for name, each in found.items()
-        }
+        """Return the counts of *queues*, with up to 10,000 of the dead letters that are kept here."""
+        return {name: self._with_dead(name, each) for name, each in self._broker.counts(queues).items()}
+
+    def _with_dead(self, queue: str, counts: QueueCounts) -> QueueCounts:
+        dead = len(next(self._keys(queue), []))
+        at_least = counts.at_least - {Place.DEAD} | ({Place.DEAD} if dead == _IN_ORDER else frozenset())
+        return attrs.evolve(counts, dead=dead, at_least=at_least)
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
-        """Return messages in *place*; dead letters latest first."""
+        """Return messages in *place*; dead letters latest first, of those that are put in order."""
         if place is not Place.DEAD:
             return self._broker.peek(queue, place=place, limit=limit, cursor=cursor)
-        start, keys = int(cursor or 0), self._keys(queue)
+        start, keys = int(cursor or 0), next(self._keys(queue), [])
         items = tuple(each.stored for each in self._read(keys[start : start + limit]))
         return Page(items=items, cursor=str(start + limit) if len(keys) > start + limit else None)
+
+    def walk(self, queue: str, place: Place, *, page_size: int = 500) -> Iterator[Stored]:
+        """Yield all messages in *place*; dead letters in parts, each latest first."""
+        if place is not Place.DEAD:
+            yield from self._broker.walk(queue, place, page_size=page_size)
+            return
+        size = _FIRST
+        for keys in self._keys(queue):
+            left = keys
+            while left:
+                yield from (each.stored for each in self._read(left[:size]))
+                left, size = left[size:], _AT_ONCE
+
+    def seek_dead(self, queue: str, ids: Sequence[str] | None = None) -> Generator[Stored, None, None]:
+        """Yield dead letters (all, or *ids*)."""
+        return Broker.seek_dead(self, queue, ids)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
         """Return those of *ids* that are dead letters or, where the broker shows messages, elsewhere."""
@@ -106,7 +127,7 @@ class WithDeadLetters(WrappedBroker):
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Send dead letters (all, or *ids*) again, oldest first, and delete their records."""
-        keys = self._keys(queue) if ids is None else [each.key for each in self._chosen(queue, ids)]
+        keys = self._all(queue) if ids is None else [each.key for each in self._chosen(queue, ids)]
         keys.reverse()
         replayed: list[str] = []
         for first in range(0, len(keys), _AT_ONCE):
@@ -127,7 +148,7 @@ class WithDeadLetters(WrappedBroker):
 
     def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
         """Return the ids of dead letters beyond the bounds, oldest first."""
-        found = [each.stored for each in map(_read, self._backend.walk(_prefix(queue))) if each]
+        found = (each.stored for each in map(_read, self._backend.walk(_prefix(queue))) if each)
         dead = sorted((stored.died_at or 0.0, stored.envelope.id) for stored in found)
         return beyond(dead, count=count, before=before)[:limit]
 
@@ -135,7 +156,7 @@ class WithDeadLetters(WrappedBroker):
         """Take all messages in *place* out."""
         if place is not Place.DEAD:
             return self._broker.purge(queue, place=place)
-        return self._backend.delete(self._keys(queue))
+        return self._backend.delete(self._all(queue))
 
     # -- records
 
@@ -164,12 +185,15 @@ class WithDeadLetters(WrappedBroker):
             at=now,
         )
 
-    def _keys(self, queue: str) -> list[str]:
-        """Return the keys of all dead letters of *queue*, latest first; no body stays in memory."""
-        found = [
-            (each.stored.died_at or 0.0, each.key) for each in map(_read, self._backend.walk(_prefix(queue))) if each
-        ]
-        return [key for _, key in sorted(found, key=lambda one: one[0], reverse=True)]
+    def _keys(self, queue: str) -> Iterator[list[str]]:
+        """Yield the keys of all dead letters of *queue* in parts, each latest first; no body stays in memory."""
+        found = (each for each in map(_read, self._backend.walk(_prefix(queue))) if each)
+        times = ((each.stored.died_at or 0.0, each.key) for each in found)
+        while part := list(islice(times, _IN_ORDER)):
+            yield [key for _, key in sorted(part, key=lambda one: one[0], reverse=True)]
+
+    def _all(self, queue: str) -> list[str]:
+        return [key for part in self._keys(queue) for key in part]
 
     def _chosen(self, queue: str, ids: Sequence[str]) -> list[_DeadRecord]:
         """Return those of *ids* that are dead letters of *queue*, latest first."""

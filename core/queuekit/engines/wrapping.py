@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 from queuekit.backend import Backend, Page
 from queuekit.broker import Broker, Delivery, Lease, Place, QueueCounts, Settlement, Stored, Subscription
@@ -65,6 +65,14 @@ class WrappedBroker(Broker):
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
         """Return messages in *place*."""
         return self._broker.peek(queue, place=place, limit=limit, cursor=cursor)
+
+    def walk(self, queue: str, place: Place, *, page_size: int = 500) -> Iterator[Stored]:
+        """Yield all messages in *place*."""
+        return self._broker.walk(queue, place, page_size=page_size)
+
+    def seek_dead(self, queue: str, ids: Sequence[str] | None = None) -> Generator[Stored, None, None]:
+        """Yield dead letters for a caller who changes them meanwhile."""
+        return self._broker.seek_dead(queue, ids)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
         """Return the messages among *ids* that *queue* holds."""

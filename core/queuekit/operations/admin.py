@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing
+from itertools import islice
 from typing import Any, Protocol
 
 import attrs
@@ -54,7 +55,7 @@ from queuekit.wire.records import (
     worker_key,
 )
 
-__all__ = ["Admin", "MessageView", "QueueView", "QueuedMessage"]
+__all__ = ["HELD", "HELD_BYTES", "Admin", "MessageView", "QueueView", "QueuedMessage", "held_bytes"]
 
 
 _OWN = "queuekit."
@@ -67,6 +68,10 @@ _PAGE = 100
 """Most messages to hold in memory while many are read."""
 _FIRST_PART, _PART = 20, 500
 """Messages to replay in the first step, when their size is not known yet, and the most to replay or delete in any."""
+HELD, HELD_BYTES = 100, 1_000_000
+"""Dead letters, and bytes of their bodies, that a broker reaches without a search while it yields them."""
+_COUNTED = 10_000
+"""Most dead letters to count one by one."""
 _LOOKED_AT = 100
 """Most messages of a place that a check looks at."""
 _SHOWN = 10
@@ -376,13 +381,41 @@ class Admin:
             found = map(read_action, self.listing("listing actions").walk(ACTION))
             return sorted(filter(None, found), key=lambda action: action.at, reverse=True)
 
-    def dead_count(self, queue: str | None = None) -> int:
-        """Return the number of dead letters in *queue*, or in all queues."""
+    def dead_count(self, queue: str | None = None) -> QueueCounts:
+        """Return the number of dead letters in *queue*, or in all queues; perhaps a lower bound, of 0 too."""
         queues = [plain(queue)] if queue else self.queue_names()
+        if not self._broker.capabilities.counts:
+            dead = sum(1 for _ in islice(self.dead_stored(queue), _COUNTED))
+            return QueueCounts(dead=dead, at_least=frozenset({Place.DEAD} if dead == _COUNTED else ()))
         with self.in_time():
-            if self._broker.capabilities.counts:
-                return sum(counts.dead for counts in self._broker.counts(queues).values())
-        return sum(1 for name in queues for _ in self._walk(name, Place.DEAD))
+            found = self._broker.counts(queues).values()
+        at_least = frozenset({Place.DEAD} if any(Place.DEAD in counts.at_least for counts in found) else ())
+        return QueueCounts(dead=sum(counts.dead for counts in found), at_least=at_least)
+
+    @property
+    def searches_dead(self) -> bool:
+        """Whether the broker must look for a dead letter among others, since it shows them only by handing them out."""
+        return self._broker.limits.dead_searched is not None
+
+    @property
+    def dead_in_order(self) -> int | None:
+        """Dead letters of a queue that are listed in order; ``None`` for all."""
+        return self._broker.limits.dead_in_order
+
+    def seek_dead(self, queue: str, ids: Sequence[str] | None = None) -> Generator[Stored, None, None]:
+        """Yield dead letters (all, or *ids*); see :meth:`queuekit.broker.Broker.seek_dead`."""
+        self._need_place(Place.DEAD)
+        found = self._broker.seek_dead(plain(queue), ids)
+        return _closing(found, self._in_parts)
+
+    def dead_queues(self, ids: Sequence[str]) -> list[str]:
+        """Return the queues in which the records of *ids* say that these are dead letters; all, if one is not known."""
+        backend = self._runtime.backend
+        if backend is None:
+            return self.queue_names()
+        with self.in_time():
+            queues = {info.queue for info in read_infos(backend, list(ids))}
+        return sorted(queues) if all(queues) else self.queue_names()
 
     def find_dead(self, ids: Sequence[str], queue: str | None = None) -> dict[str, list[str]]:
         """Return those of *ids* that are dead letters, by queue; if the broker can, without reading the others."""
@@ -481,11 +514,11 @@ class Admin:
     def replay(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Put dead letters of *queue* (all, or *ids*) back on it and return their ids; they get all retries again."""
         queue, ids = plain(queue), ids and [plain(id) for id in ids]
-        if not self._broker.capabilities.inspect:
-            return self._replay(queue, ids, list(self.dead(queue)))
+        if ids is None and self.searches_dead:
+            return [id for part in self._sought(queue) for id in self.replay(queue, part)]
         chosen = self._dead_ids(queue)[::-1] if ids is None else list(ids)
         replayed: list[str] = []
-        first, count = 0, _FIRST_PART
+        first, count = 0, _PART if self.searches_dead else _FIRST_PART
         while part := chosen[first : first + count]:
             with self.in_time():
                 letters = [self._queued(stored) for stored in self._broker.find(queue, part)]
@@ -569,6 +602,8 @@ class Admin:
     def drop(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Permanently delete dead letters of *queue* (all, or *ids*) and return their ids."""
         queue = plain(queue)
+        if ids is None and self.searches_dead:
+            return [id for part in self._sought(queue) for id in self.drop(queue, part)]
         chosen = self._dead_ids(queue) if ids is None else [plain(id) for id in ids]
         dropped: list[str] = []
         for part in _parts(chosen) if self._broker.capabilities.inspect else [chosen]:
@@ -683,11 +718,17 @@ class Admin:
             waiting = view.counts.ready + view.counts.delayed
             if view.workers == 0 and (waiting or view.name in declared_queues):
                 name = clean(view.name)
-                whose = (
-                    f"{waiting} wait there" if waiting else f"{', '.join(declared_queues[view.name][:3])} is sent there"
-                )
+                least = "at least " if view.counts.at_least & {Place.READY, Place.DELAYED} else ""
+                sent = ", ".join(declared_queues.get(view.name, [])[:3])
+                whose = f"{least}{waiting} wait there" if waiting else f"{sent} is sent there"
                 lines.append(f"no worker serves {name!r}; {whose}. Start one:  queuekit worker -q {queue_list([name])}")
         return lines
+
+    def _sought(self, queue: str) -> Iterator[list[str]]:
+        """Yield the ids of all dead letters of *queue* in parts, which the broker reaches without a search."""
+        with closing(self.seek_dead(queue)) as found:
+            for part in in_batches(found, held_bytes, most=HELD, most_bytes=HELD_BYTES):
+                yield [stored.envelope.id for stored in part]
 
     def _dead_ids(self, queue: str) -> list[str]:
         """Return the ids of all dead letters of *queue*, newest first."""
@@ -789,17 +830,11 @@ class Admin:
             with self.in_time():
                 self._runtime.backend.put([cancelled(id, task=task, ttl=ttl, at=now, envelope=envelope)])
 
-    def _walk(self, queue: str, place: Place) -> Iterable[Stored]:
+    def _walk(self, queue: str, place: Place) -> Iterator[Stored]:
         if not self._broker.capabilities.inspect and place is not Place.DEAD:
             raise CapabilityError(f"{self._runtime.broker_url.scheme}:// reports waiting messages only as counts")
         self._need_place(place)
-        found = iter(self._broker.walk(queue, place, page_size=_PAGE))
-        while True:
-            with self.in_time():
-                stored = next(found, None)
-            if stored is None:
-                return
-            yield stored
+        yield from _closing(self._broker.walk(queue, place, page_size=_PAGE), self.in_time)
 
     def _is_stored(self, queued: QueuedMessage) -> bool:
         """Return whether the outcome of a message will be stored."""
@@ -831,6 +866,27 @@ class Admin:
             return decode(stored.envelope, self.accepted_of(stored))
         except (QueuekitError, ValueError, TypeError):
             return None
+
+
+def _closing(
+    found: Iterator[Stored], limit: Callable[[], AbstractContextManager[None]]
+) -> Generator[Stored, None, None]:
+    """Yield what is *found*, each within a *limit* of time, and close it."""
+    try:
+        while True:
+            with limit():
+                stored = next(found, None)
+            if stored is None:
+                return
+            yield stored
+    finally:
+        if isinstance(found, Generator):
+            found.close()
+
+
+def held_bytes(stored: Stored) -> int:
+    """Return the bytes of a dead letter in a part of :data:`HELD_BYTES`."""
+    return len(stored.envelope.body)
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:

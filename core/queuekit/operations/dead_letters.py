@@ -5,27 +5,35 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 
-from queuekit.broker import Stored
-from queuekit.operations.admin import Admin, QueuedMessage
+from queuekit.broker import Place, QueueCounts, Stored
+from queuekit.operations.admin import HELD, HELD_BYTES, Admin, QueuedMessage, held_bytes
 from queuekit.operations.filters import EVERYTHING, Filter, Subject
 from queuekit.values import define
+from queuekit.wire.batches import in_batches
 
 __all__ = [
     "MOST_GROUPS",
+    "MOST_LOOKED",
     "DeadGroup",
     "Selection",
     "fingerprint",
     "group",
     "grouped",
     "in_steps",
+    "most_looked",
+    "out_of_order",
     "parse_rate",
+    "seek",
     "select",
     "walk",
 ]
 
+MOST_LOOKED = 10_000
+"""Most messages that one call looks at to find those that a filter selects."""
 MOST_GROUPS = 1_000
 """Most groups; what fits none of them is counted in one more."""
 _CHANGING = (
@@ -68,16 +76,60 @@ class DeadGroup:
 
 def walk(
     admin: Admin, queue: str | None, wanted: Filter = EVERYTHING, *, most: int | None = None
-) -> Iterator[QueuedMessage]:
+) -> Generator[QueuedMessage, None, None]:
     """Yield the dead letters of *queue*, or of all queues, that *wanted* selects, newest first in each queue.
 
     At most *most* dead letters are looked at.
     """
+    return _matching(admin, islice(admin.dead_stored(queue), most), wanted)
+
+
+def _matching(admin: Admin, letters: Iterable[Stored], wanted: Filter) -> Generator[QueuedMessage, None, None]:
     now = admin.now()
-    for stored in islice(admin.dead_stored(queue), most):
+    for stored in letters:
         task = admin.task_of(stored)
         if not wanted or wanted.matches(_subject(stored, task, now)):
             yield QueuedMessage(stored=stored, task=task)
+
+
+def most_looked(admin: Admin) -> int:
+    """Return how many dead letters a command looks at unless it is to look at all."""
+    return min(MOST_LOOKED, admin.dead_in_order or MOST_LOOKED)
+
+
+def out_of_order(admin: Admin, counts: QueueCounts) -> str:
+    """Return in words that dead letters are more than the engine puts in order; empty if they are not."""
+    most = admin.dead_in_order
+    if most is None or (counts.dead <= most and Place.DEAD not in counts.at_least):
+        return ""
+    return f"only the first {most} dead letters that were found in a queue are in order: others may be newer"
+
+
+def seek(
+    admin: Admin,
+    queue: str | None,
+    wanted: Filter = EVERYTHING,
+    *,
+    ids: Sequence[str] | None = None,
+    selects: Callable[[QueuedMessage], bool] = lambda _: True,
+) -> Iterator[tuple[str, list[str]]]:
+    """Yield the ids of the dead letters that *wanted* and *selects* select (of all, or of *ids*), in parts, by queue.
+
+    For a broker that :attr:`Admin.searches_dead`: it reads its dead letters once, and reaches those of a part without
+    a search until the next one is asked for. Others are selected first, by :func:`select`.
+    """
+    names = [queue] if queue else admin.queue_names() if ids is None else admin.dead_queues(ids)
+    left = None if ids is None else dict.fromkeys(ids)
+    for name in names:
+        if left is not None and not left:
+            return
+        with closing(admin.seek_dead(name, None if left is None else list(left))) as letters:
+            chosen = (queued.stored for queued in _matching(admin, letters, wanted) if selects(queued))
+            for part in in_batches(chosen, held_bytes, most=HELD, most_bytes=HELD_BYTES):
+                found = [stored.envelope.id for stored in part]
+                if left is not None:
+                    left = {id: None for id in left if id not in found}
+                yield name, found
 
 
 def select(admin: Admin, queue: str | None, wanted: Filter = EVERYTHING) -> Selection:
@@ -88,9 +140,9 @@ def select(admin: Admin, queue: str | None, wanted: Filter = EVERYTHING) -> Sele
     return {name: ids[::-1] for name, ids in found.items()}
 
 
-def group(admin: Admin, queue: str | None, wanted: Filter = EVERYTHING) -> list[DeadGroup]:
-    """Return the dead letters that *wanted* selects in groups, the largest first."""
-    return grouped(walk(admin, queue, wanted))
+def group(admin: Admin, queue: str | None, wanted: Filter = EVERYTHING, *, most: int | None = None) -> list[DeadGroup]:
+    """Return the dead letters that *wanted* selects in groups, the largest first; at most *most* are looked at."""
+    return grouped(walk(admin, queue, wanted, most=most))
 
 
 def grouped(letters: Iterable[QueuedMessage]) -> list[DeadGroup]:
@@ -159,7 +211,7 @@ def parse_rate(text: str) -> float:
 
 def in_steps(
     change: Callable[[str, Sequence[str]], list[str]],
-    chosen: Selection,
+    chosen: Iterable[tuple[str, Sequence[str]]],
     *,
     rate: float | None,
     sleep: Callable[[float], None],
@@ -168,13 +220,16 @@ def in_steps(
 
     Args:
         change: Called with a queue and ids; returns the ids that changed.
-        chosen: Ids by queue.
+        chosen: Queues, each with ids; one that :func:`seek` returns is read as far as it is carried out.
         rate: Most messages per second; ``None`` for no limit.
         sleep: Blocks for so many seconds.
     """
     size = _STEP if rate is None else max(1, min(_STEP, int(rate)))
-    steps = [(queue, ids[first : first + size]) for queue, ids in chosen.items() for first in range(0, len(ids), size)]
-    for number, (queue, ids) in enumerate(steps):
-        if number and rate is not None:
-            sleep(len(steps[number - 1][1]) / rate)
-        yield from change(queue, ids)
+    before = 0
+    for queue, all_ids in chosen:
+        for first in range(0, len(all_ids), size):
+            ids = all_ids[first : first + size]
+            if before and rate is not None:
+                sleep(before / rate)
+            before = len(ids)
+            yield from change(queue, ids)

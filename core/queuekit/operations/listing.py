@@ -14,6 +14,7 @@ from queuekit.broker import Place, Stored
 from queuekit.errors import CapabilityError, DecodeError, OptionError, QueuekitError, UnavailableError
 from queuekit.ids import plain
 from queuekit.operations.admin import Admin
+from queuekit.operations.dead_letters import MOST_LOOKED, out_of_order
 from queuekit.operations.filters import EVERYTHING, Filter, Subject
 from queuekit.states import FINAL
 from queuekit.values import frozen
@@ -26,8 +27,6 @@ T = TypeVar("T")
 V = TypeVar("V")
 _Read: TypeAlias = Callable[[int, str | None], Page[T]]
 """Reads a page: at most so many, behind a cursor."""
-MOST_LOOKED = 10_000
-"""Most messages that one call looks at to find those that a filter selects."""
 _FIRST, _MOST = 20, 500
 """Messages in the first page, when their size is not known yet, and the most in any page."""
 
@@ -126,7 +125,9 @@ def _from_broker(admin: Admin, query: _Query) -> Listing:
         return found if query.wanted.matches(_subject(found, admin.now())) else None
 
     found, looked, cursor = _search(query, partial(_peek, admin, query), listed, lambda one: len(one.envelope.body))
-    return Listing(messages=tuple(found), looked=looked, cursor=cursor)
+    sampled = query.place is Place.DEAD and admin.dead_in_order is not None
+    note = out_of_order(admin, admin.dead_count(query.queue)) if sampled else ""
+    return Listing(messages=tuple(found), looked=looked, cursor=cursor, note=note)
 
 
 def _search(

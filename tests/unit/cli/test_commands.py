@@ -377,6 +377,7 @@ def test_queues_shows_what_is_where(shop: Path) -> None:
 
 
 LONG = """
+import attrs
 from queuekit.broker import Place, QueueCounts
 from queuekit.engines.sqlite.broker import SqliteBroker
 
@@ -397,6 +398,44 @@ def test_queues_says_what_could_not_be_counted(shop: Path) -> None:
     assert told.stderr.startswith("counting all would take too long: >= is a lower bound, ? is not counted\n")
     (queue,) = document("queues", folder=shop)
     assert (queue["waiting"], queue["dead"], queue["at_least"]) == (1_000_000, 0, ["waiting", "dead"])
+
+
+def test_a_lower_bound_is_named_as_one_wherever_messages_are_counted(shop: Path) -> None:
+    """By a check, by a move that is only tried, and by a list of dead letters that is cut."""
+    with (shop / "tasks.py").open("a") as file:
+        file.write(LONG)
+        file.write("SqliteBroker.capabilities = attrs.evolve(SqliteBroker.capabilities, inspect=False)\n")
+    send("needs_file", "x", folder=shop)
+    burst(shop)
+
+    checked = queuekit("check", folder=shop)
+    moved = queuekit("move", "default", "other", "--dry-run", folder=shop)
+    listed = queuekit("dlq", "ls", "--limit", "1", folder=shop)
+
+    assert "at least 1000000 wait there" in checked.stdout
+    assert moved.stderr == ">=1000000 would be moved to other\n"
+    assert "... and perhaps more\n" in listed.stderr
+
+
+def test_dead_letters_that_must_be_searched_are_changed_as_they_are_found(shop: Path) -> None:
+    """An id that is not found is reported last; how many match is not known before."""
+    with (shop / "tasks.py").open("a") as file:
+        file.write("import attrs\nfrom queuekit.engines.sqlite.broker import SqliteBroker\n")
+        file.write("SqliteBroker.limits = attrs.evolve(SqliteBroker.limits, dead_searched=9, dead_in_order=1)\n")
+    for number in range(3):
+        send("needs_file", "x", "--id", f"id-{number}", folder=shop)
+    burst(shop)
+
+    listed = queuekit("dlq", "ls", "--limit", "2", folder=shop)
+    some = queuekit("dlq", "retry", "id-1", "nobody", folder=shop)
+    tried = queuekit("dlq", "drop", "error:nofile", "error:file", "--dry-run", folder=shop)
+    rest = queuekit("dlq", "drop", "task:*needs_file", "--yes", folder=shop)
+
+    assert "only the first 1 dead letters that were found in a queue are in order" in listed.stderr
+    assert some.stdout == "id-1\n"
+    assert "no dead letter has the id 'nobody'" in some.stderr
+    assert tried.stderr == "0 would be deleted\n"
+    assert sorted(rest.stdout.split()) == ["id-0", "id-2"]
 
 
 def test_queues_names_a_few_of_many_without_workers(shop: Path) -> None:

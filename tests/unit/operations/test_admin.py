@@ -398,4 +398,4 @@ def test_works_without_counts() -> None:
     assert problems[-1:] == [
         "queues: no worker serves 'lonely'; lonely is sent there. Start one:  queuekit worker -q lonely"
     ]
-    assert (Admin(app).dead_count("served"), died.id) == (1, delivery.id)
+    assert (Admin(app).dead_count("served").dead, died.id) == (1, delivery.id)

@@ -76,7 +76,7 @@ def test_a_slow_rate_changes_one_after_the_other() -> None:
     def change(_queue: str, ids: Sequence[str]) -> list[str]:
         return list(ids)
 
-    done = list(in_steps(change, {"a": ["1", "2"], "b": ["3"]}, rate=0.5, sleep=pauses.append))
+    done = list(in_steps(change, [("a", ["1", "2"]), ("b", ["3"])], rate=0.5, sleep=pauses.append))
 
     assert (done, pauses) == (["1", "2", "3"], [2.0, 2.0])
 

@@ -13,8 +13,8 @@ import attrs
 from queuekit.broker import Place
 from queuekit.errors import OptionError, QueuekitError
 from queuekit.ids import new_id
-from queuekit.operations.admin import Admin
-from queuekit.operations.dead_letters import fingerprint, in_steps, walk
+from queuekit.operations.admin import Admin, QueuedMessage
+from queuekit.operations.dead_letters import fingerprint, in_steps, seek, walk
 from queuekit.operations.filters import Filter
 from queuekit.operations.moves import move
 
@@ -68,10 +68,17 @@ class BulkTarget:
     def ids(self, admin: Admin) -> Iterator[tuple[str, str]]:
         """Yield queue and id of each, newest first in each queue."""
         for queued in walk(admin, self.queue, self.wanted):
-            stored = queued.stored
-            kind = fingerprint(queued.task, stored.reason, stored.error) if self.fingerprint else ""
-            if kind == self.fingerprint:
-                yield stored.envelope.queue, queued.id
+            if self.selects(queued):
+                yield queued.stored.envelope.queue, queued.id
+
+    def parts(self, admin: Admin) -> Iterator[tuple[str, list[str]]]:
+        """Yield queues and ids in parts, while the dead letters are read; see :func:`seek`."""
+        return seek(admin, self.queue, self.wanted, selects=self.selects)
+
+    def selects(self, queued: QueuedMessage) -> bool:
+        """Return whether the fingerprint selects a dead letter."""
+        stored = queued.stored
+        return not self.fingerprint or fingerprint(queued.task, stored.reason, stored.error) == self.fingerprint
 
 
 @attrs.frozen(kw_only=True)
@@ -173,6 +180,10 @@ class BulkActions:
             bulk.chosen = None if counts is None or Place.READY in counts.at_least else counts.ready
             yield from move(admin, choice.queue, choice.to, rate=bulk.rate or _FAST, sleep=_pausing(bulk))
             return
+        change: Callable[[str, Sequence[str]], list[str]] = admin.replay if bulk.what == "retry" else admin.drop
+        if admin.searches_dead:
+            yield from in_steps(change, choice.parts(admin), rate=bulk.rate, sleep=_pausing(bulk))
+            return
         found: dict[str, list[str]] = {}
         for queue, id in choice.ids(admin):
             found.setdefault(queue, []).append(id)
@@ -180,8 +191,7 @@ class BulkActions:
                 raise _Stopped
         chosen = {queue: ids[::-1] for queue, ids in found.items()}
         bulk.chosen = sum(map(len, chosen.values()))
-        change: Callable[[str, Sequence[str]], list[str]] = admin.replay if bulk.what == "retry" else admin.drop
-        yield from in_steps(change, chosen, rate=bulk.rate, sleep=_pausing(bulk))
+        yield from in_steps(change, chosen.items(), rate=bulk.rate, sleep=_pausing(bulk))
 
 
 def _pausing(bulk: Bulk) -> Callable[[float], None]:

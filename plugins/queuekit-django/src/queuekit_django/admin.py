@@ -14,6 +14,8 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
 from queuekit.app import Queuekit
+from queuekit.broker import Place
+from queuekit.cli.output import counted
 from queuekit.errors import DecodeError, QueuekitError
 from queuekit.operations.admin import Admin, MessageView
 from queuekit.operations.dead_letters import walk
@@ -140,7 +142,11 @@ class FailedMessageAdmin(_Pages):
             }
             for queued in islice(walk(operator, None), _PAGE)
         ]
-        return {"letters": letters, "may_retry": self.may_retry(request), "count": operator.dead_count()}
+        return {"letters": letters, "may_retry": self.may_retry(request), "count": _count(operator)}
+
+
+def _count(operator: Admin) -> str:
+    return counted(operator.dead_count(), Place.DEAD)
 
 
 def _infos(records: Any) -> Iterator[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -365,8 +365,18 @@ class SqsBroker(Broker):
             raise self._cannot(f"show {place} messages: SQS only counts them")
         return self._dead_letters.page(queue, limit=limit, cursor=cursor)
 
+    def walk(self, queue: str, place: Place, *, page_size: int = 500) -> Iterator[Stored]:
+        """Yield all dead letters in one pass; SQS cannot show other messages."""
+        if place is not Place.DEAD:
+            raise self._cannot(f"show {place} messages: SQS only counts them")
+        return self._dead_letters.seek(queue)
+
+    def seek_dead(self, queue: str, ids: Sequence[str] | None = None) -> Generator[Stored, None, None]:
+        """Yield dead letters (all, or *ids*) in one pass, to change them while it lasts."""
+        return self._dead_letters.seek(queue, ids)
+
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
-        """Return those of *ids* that are dead letters."""
+        """Return those of *ids* that are dead letters, among the first that SQS hands out."""
         return self._dead_letters.find(queue, ids)
 
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
@@ -379,10 +389,14 @@ class SqsBroker(Broker):
             raise self._cannot("remove waiting messages by id")
         return self._dead_letters.remove(queue, ids)
 
+    def dead_beyond(self, queue: str, *, count: int | None, before: float | None, limit: int = 500) -> list[str]:
+        """Return the ids of dead letters beyond the bounds among the first that SQS hands out, oldest first."""
+        return self._dead_letters.beyond(queue, count=count, before=before)[:limit]
+
     def purge(self, queue: str, *, place: Place = Place.READY) -> int:
         """Delete all messages in *place*, which must be ready or dead."""
         if place is Place.DEAD:
-            return len(self._dead_letters.remove(queue, None))
+            return self._dead_letters.purge([self._queues.dead(queue)])
         if place is not Place.READY:
             raise self._cannot(f"purge {place} messages")
         return self._dead_letters.purge(self._queues.of_all_priorities(queue))
@@ -407,6 +421,7 @@ class SqsBroker(Broker):
         """Release messages that no call asked for, and close all connections."""
         self._check_fork()
         self._receiver.close()
+        self._dead_letters.close()
         self._pool.close()
         # Except those of current long polls, whose messages are released.
         for service in (self._service, self._s3, self._watch):

@@ -12,6 +12,8 @@ __all__ = [
     "BACKEND_CAPABILITIES",
     "BACKEND_LIMITS",
     "CAPABILITIES",
+    "DEAD_IN_ORDER",
+    "DEAD_SEARCHED",
     "LIMITS",
     "MAX_HOLD",
     "PART",
@@ -22,6 +24,10 @@ PART = 10
 """Most messages of one request to SQS."""
 MAX_HOLD = 43_200.0
 """Most seconds that SQS hides a message from other consumers, including extensions: 12 hours."""
+DEAD_IN_ORDER = 1_000
+"""Dead letters that one look receives, to put them in order: 100 requests, and as many to give them back."""
+DEAD_SEARCHED = 10_000
+"""Most dead letters of a queue to read in search of some."""
 _MAX_WAIT = 20.0
 _ATTRIBUTES_ROOM = 16_384
 """Bytes of a message that are reserved for its attributes."""
@@ -47,6 +53,8 @@ LIMITS = Limits(
     lease_granularity=1.0,
     dedup_window=0.0,
     dead_retention=1_209_600.0,
+    dead_in_order=DEAD_IN_ORDER,
+    dead_searched=DEAD_SEARCHED,
 )
 """Limits of a queue with default options: 1 MiB per message, of which base64 leaves three quarters to a binary body.
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
 import attrs
 
 from queuekit.backend import Page
-from queuekit.broker import Place, Stored
+from queuekit.broker import Place, Stored, beyond
 from queuekit.errors import UnavailableError
-from queuekit.timelimit import made_progress
+from queuekit.timelimit import made_progress, time_left
 from queuekit_sqs.batches import Batches, Job, JobFailure
-from queuekit_sqs.capabilities import PART
+from queuekit_sqs.capabilities import DEAD_IN_ORDER, DEAD_SEARCHED, PART
 from queuekit_sqs.messages import Received, read
 from queuekit_sqs.payloads import Unread
 from queuekit_sqs.queues import Queues, SqsQueue
@@ -25,13 +26,15 @@ from queuekit_sqs.settling import send_job
 
 __all__ = ["DeadLetters"]
 
-_HIDDEN = 30
-"""Seconds for which dead letters are hidden while they are read."""
-_MOST = 10_000
-"""Most dead letters of a queue to read."""
+_HIDDEN, _HELD = 30, 900
+"""Seconds for which dead letters are hidden while they are read: at first, and again and again in a long pass."""
+_PART_BYTES = 4_000_000
+"""Bytes of bodies after which a part of a pass ends."""
 _LANES = 8
 _EMPTY_RECEIVES = 2
 """Empty short polls in a row that mean an empty queue: each asks only some of SQS's servers."""
+_SHOWN = 20
+"""Dead letters whose bodies are read from S3 at once."""
 _COUNTS = ("ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible")
 
 
@@ -54,6 +57,23 @@ class _Receipt(NamedTuple):
 
 def _receipt(dead_letter: _DeadLetter) -> _Receipt:
     return _Receipt(dead_letter.sqs_queue, dead_letter.receipt)
+
+
+@attrs.define(eq=False)
+class _Pass:
+    """What one pass over the dead letters of a queue hides until it ends."""
+
+    queue: str
+    renew_at: float
+    """Time on ``time.monotonic()`` by which it must be hidden again."""
+    held: dict[str, _DeadLetter] = attrs.field(factory=dict)
+    """Dead letters that can be changed without a search, by id: the last part, and the part before."""
+    passed: list[_Receipt] = attrs.field(factory=list)
+    """Receipts of earlier ones, without their bodies."""
+
+    def receipts(self) -> list[_Receipt]:
+        """Return the receipts of all that is hidden."""
+        return [*self.passed, *_receipts(list(self.held.values()))]
 
 
 class DeadLetters:
@@ -84,50 +104,88 @@ class DeadLetters:
         self._pool = pool
         self._fetch = fetch
         self._drop = drop
+        self._passes: list[_Pass] = []
 
     def page(self, queue: str, *, limit: int, cursor: str | None) -> Page[Stored]:
-        """Return dead letters of *queue*, newest first, without removing them."""
+        """Return dead letters of *queue* without removing them: the newest of the first that SQS hands out."""
         after = tuple(json.loads(cursor)) if cursor else None
-        found: dict[str, _DeadLetter] = {}
-        receipts: list[_Receipt] = []
-        for batch in self._batches_of(self._queues.dead(queue)):
-            receipts += map(_receipt, batch)
-            found.update((each.received.envelope.id, each) for each in batch if after is None or _order(each) > after)
-            # Keep only the receipts of the others: their bodies may be large.
-            found = {each.received.envelope.id: each for each in sorted(found.values(), key=_order)[: limit + 1]}
-            if len(receipts) >= _MOST:
-                break
-        self._put_back(receipts)
-        rest = list(found.values())
+        look, _ = self._part(self._queues.dead(queue))
+        self._put_back(_receipts(look))
+        rest = [each for each in look if after is None or _order(each) > after]
         items = rest[:limit]
         more = json.dumps(_order(items[-1])) if len(rest) > limit and items else None
         return Page(items=tuple(self._with_bodies(items)), cursor=more)
 
     def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
         """Return those of *ids* that are dead letters of *queue*; stop reading once all are found."""
-        chosen, others = self._choose(queue, ids)
-        self._put_back([*_receipts(chosen), *others])
-        return list(self._with_bodies(chosen))
+        held, found, others = self._choose(queue, ids)
+        self._put_back([*_receipts(found), *others])
+        return list(self._with_bodies([*held, *found]))
+
+    def seek(self, queue: str, ids: Sequence[str] | None = None) -> Generator[Stored, None, None]:
+        """Yield dead letters (all, or *ids*) in one pass, which hides them until it is closed.
+
+        :meth:`find`, :meth:`requeue` and :meth:`remove` reach the last ones without a search.
+        """
+        left = None if ids is None else set(ids)
+        running = _Pass(queue, time.monotonic() + _HIDDEN / 2)
+        self._passes.append(running)
+        try:
+            for part in self._parts(running):
+                chosen = part if left is None else [each for each in part if each.received.envelope.id in left]
+                for first in range(0, len(chosen), _SHOWN):
+                    yield from self._with_bodies(chosen[first : first + _SHOWN])
+                    self._renew(running)
+                if left is not None:
+                    left.difference_update(each.received.envelope.id for each in chosen)
+                    if not left:
+                        return
+        finally:
+            self._end(running)
+
+    def close(self) -> None:
+        """Give back what passes hide that nobody has closed."""
+        for running in list(self._passes):
+            self._end(running)
 
     def requeue(self, queue: str, ids: Sequence[str] | None) -> list[str]:
         """Send dead letters (all, or *ids*) to *queue* again, and delete the old copies."""
-        chosen, others = self._choose(queue, ids)
+        if ids is None:
+            with closing(self._sorted(queue)) as parts:
+                return [id for part in parts for id in self.requeue(queue, part)]
+        held, found, others = self._choose(queue, ids)
         self._put_back(others)
+        chosen = [*held, *found]
         failures = self._batches.run([self._replay(dead_letter) for dead_letter in chosen])
         ended = list(zip(chosen, failures, strict=True))
         sent = [dead_letter for dead_letter, failure in ended if failure is None]
-        self._put_back(_receipts([dead_letter for dead_letter, failure in ended if failure is not None]))
+        self._put_back(_receipts([one for one, failure in ended if failure is not None and one not in held]))
         self._delete(sent)
+        self._forget(sent)
         _raise(failures)
         return [dead_letter.received.envelope.id for dead_letter in sent]
 
-    def remove(self, queue: str, ids: Sequence[str] | None) -> list[str]:
-        """Permanently delete dead letters (all, or *ids*)."""
-        chosen, others = self._choose(queue, ids)
+    def remove(self, queue: str, ids: Sequence[str]) -> list[str]:
+        """Permanently delete the dead letters *ids*."""
+        held, found, others = self._choose(queue, ids)
         self._put_back(others)
+        chosen = [*held, *found]
         self._delete(chosen)
+        self._forget(chosen)
         self._drop([dead_letter.received.pointer for dead_letter in chosen if dead_letter.received.pointer])
         return [dead_letter.received.envelope.id for dead_letter in chosen]
+
+    def beyond(self, queue: str, *, count: int | None, before: float | None) -> list[str]:
+        """Return the ids of those beyond the bounds among the first that SQS hands out, oldest first."""
+        dead = self._queues.dead(queue)
+        about = sum(map(int, self._queues.attributes(dead, *_COUNTS).values()))
+        if before is None and (count is None or about <= count):
+            return []
+        look, more = self._part(dead)
+        self._put_back(_receipts(look))
+        over = 0 if count is None else max(0, (about if more else len(look)) - count)
+        oldest = [(each.stored.died_at, each.received.envelope.id) for each in reversed(look)]
+        return beyond(oldest, count=max(0, len(oldest) - over), before=before)
 
     def purge(self, sqs_queues: Sequence[SqsQueue]) -> int:
         """Delete all ready messages in *sqs_queues* and return how many there were."""
@@ -141,62 +199,108 @@ class DeadLetters:
 
     # -- parts
 
-    def _all(self, queue: str) -> list[_DeadLetter]:
-        """Hide all dead letters of *queue* and return them, newest first, each once."""
+    def _sorted(self, queue: str) -> Generator[list[str], None, None]:
+        """Yield the ids of all dead letters of *queue*, in parts, which :meth:`requeue` reaches without a search."""
+        running = _Pass(queue, time.monotonic() + _HIDDEN / 2)
+        self._passes.append(running)
+        try:
+            for part in self._parts(running):
+                yield [each.received.envelope.id for each in part]
+        finally:
+            self._end(running)
+
+    def _choose(self, queue: str, ids: Sequence[str]) -> tuple[list[_DeadLetter], list[_DeadLetter], list[_Receipt]]:
+        """Return those of *ids* that passes hold, those that a search found, and what else the search has hidden."""
+        passing = [running.held for running in list(self._passes) if running.queue == queue]
+        held = {id: one[id] for one in passing for id in ids if id in one}
+        wanted = set(ids) - held.keys()
         found: dict[str, _DeadLetter] = {}
-        for batch in self._batches_of(self._queues.dead(queue)):
-            _gather(found, batch)
-            if len(found) >= _MOST:
-                break
-        return sorted(found.values(), key=_order)
-
-    def _choose(self, queue: str, ids: Sequence[str] | None) -> tuple[list[_DeadLetter], list[_Receipt]]:
-        if ids is None:
-            return self._all(queue), []
-        wanted = set(ids)
-        chosen: dict[str, _DeadLetter] = {}
         others: list[_Receipt] = []
-        for batch in self._batches_of(self._queues.dead(queue)):
-            mine = [dead_letter for dead_letter in batch if dead_letter.received.envelope.id in wanted]
-            _gather(chosen, mine)
-            others += [_receipt(dead_letter) for dead_letter in batch if dead_letter.received.envelope.id not in wanted]
-            if len(chosen) == len(wanted) or len(others) >= _MOST:
+        until = time.monotonic() + time_left(float(_HIDDEN)) / 2
+        for batch in self._batches_of(self._queues.dead(queue)) if wanted else ():
+            _gather(found, [each for each in batch if each.received.envelope.id in wanted])
+            others += [_receipt(each) for each in batch if each.received.envelope.id not in wanted]
+            if len(found) == len(wanted) or len(others) >= DEAD_SEARCHED or time.monotonic() > until:
                 break
-        return sorted(chosen.values(), key=_order), others
+        return list(held.values()), sorted(found.values(), key=_order), others
 
-    def _batches_of(self, sqs_queue: SqsQueue) -> Iterator[list[_DeadLetter]]:
+    def _parts(self, running: _Pass) -> Iterator[list[_DeadLetter]]:
+        """Yield all dead letters of a pass in parts, each sorted. It holds the last two, and keeps all hidden."""
+        dead = self._queues.dead(running.queue)
+        before: list[_DeadLetter] = []
+        part, more = self._part(dead)
+        while part:
+            running.held.update((each.received.envelope.id, each) for each in part)
+            yield part
+            if not more:
+                return
+            for each in before:
+                if running.held.pop(each.received.envelope.id, None) is not None:
+                    running.passed += _receipts([each])
+            self._renew(running, now=not before)
+            before = part
+            part, more = self._part(dead, hidden=_HELD)
+
+    def _part(self, sqs_queue: SqsQueue, *, hidden: int = _HIDDEN) -> tuple[list[_DeadLetter], bool]:
+        """Return the next dead letters, newest first, each once, and whether there may be more.
+
+        They are as many as are put in order, or fewer if they are large or the time is over.
+        """
+        part: dict[str, _DeadLetter] = {}
+        size, until = 0, time.monotonic() + time_left(float(_HIDDEN)) / 2
+        for batch in self._batches_of(sqs_queue, hidden=hidden):
+            _gather(part, batch)
+            size += sum(len(each.received.envelope.body) for each in batch)
+            if len(part) >= DEAD_IN_ORDER or size >= _PART_BYTES or time.monotonic() > until:
+                return sorted(part.values(), key=_order), True
+        return sorted(part.values(), key=_order), False
+
+    def _renew(self, running: _Pass, *, now: bool = False) -> None:
+        """Hide what a pass holds for longer, if it is time to."""
+        if now or time.monotonic() > running.renew_at:
+            running.renew_at = time.monotonic() + _HELD / 2
+            self._hide(running.receipts(), _HELD)
+
+    def _end(self, running: _Pass) -> None:
+        """Give back what a pass hides."""
+        if running in self._passes:
+            self._passes.remove(running)
+            with suppress(UnavailableError):  # SQS gives them back by itself
+                self._put_back(running.receipts())
+
+    def _forget(self, changed: Sequence[_DeadLetter]) -> None:
+        """Forget dead letters that are gone."""
+        for running in list(self._passes):
+            for each in changed:
+                running.held.pop(each.received.envelope.id, None)
+
+    def _batches_of(self, sqs_queue: SqsQueue, *, hidden: int = _HIDDEN) -> Iterator[list[_DeadLetter]]:
         """Yield batches of ready messages in *sqs_queue*, which are hidden meanwhile, until none is left."""
         url = self._queues.url(sqs_queue, create=False)
-        if url is None:
-            return
-        hidden_until = time.monotonic() + _HIDDEN / 2
-        empty, total = 0, 0
-        while empty < _EMPTY_RECEIVES and total < _MOST:
-            batch = self._look(sqs_queue, url)
+        empty = 0
+        while url is not None and empty < _EMPTY_RECEIVES:
+            batch = self._look(sqs_queue, url, hidden=hidden)
             if batch:
                 yield batch
-            total += len(batch)
             empty = 0 if batch else empty + 1
-            if time.monotonic() > hidden_until:
-                return  # the first messages are about to become visible again
 
-    def _look(self, sqs_queue: SqsQueue, url: str) -> list[_DeadLetter]:
+    def _look(self, sqs_queue: SqsQueue, url: str, *, hidden: int) -> list[_DeadLetter]:
         """Hide and return ready messages of *sqs_queue*, as many as a few parallel requests bring."""
         counts = self._queues.attributes(sqs_queue, *_COUNTS)
         ready = int(counts.get(_COUNTS[0], 0))
         lanes = max(1, min(_LANES, -(-ready // PART)))
-        replies = self._pool.map([partial(self._receive, sqs_queue, url) for _ in range(lanes)])
+        replies = self._pool.map([partial(self._receive, sqs_queue, url, hidden) for _ in range(lanes)])
         made_progress()
         return [dead_letter for reply in replies for dead_letter in reply]
 
-    def _receive(self, sqs_queue: SqsQueue, url: str) -> list[_DeadLetter]:
+    def _receive(self, sqs_queue: SqsQueue, url: str, hidden: int) -> list[_DeadLetter]:
         reply = self._service.call(
             "receive_message",
             doing=f"sqs:ReceiveMessage on {sqs_queue.name}",
             QueueUrl=url,
             MaxNumberOfMessages=PART,
             WaitTimeSeconds=0,
-            VisibilityTimeout=_HIDDEN,
+            VisibilityTimeout=hidden,
             MessageSystemAttributeNames=["SentTimestamp", "ApproximateReceiveCount"],
             MessageAttributeNames=["All"],
         )
@@ -228,7 +332,10 @@ class DeadLetters:
         self._each(_receipts(dead_letters), "delete_message_batch", {})
 
     def _put_back(self, dead_letters: Sequence[_Receipt]) -> None:
-        self._each(dead_letters, "change_message_visibility_batch", {"VisibilityTimeout": 0})
+        self._hide(dead_letters, 0)
+
+    def _hide(self, dead_letters: Sequence[_Receipt], seconds: int) -> None:
+        self._each(dead_letters, "change_message_visibility_batch", {"VisibilityTimeout": seconds})
 
     def _each(self, dead_letters: Sequence[_Receipt], operation: str, fields: dict[str, Any]) -> None:
         jobs = [

@@ -11,6 +11,7 @@ from queuekit.operations.dead_letters import grouped, walk
 from queuekit.operations.filters import Filter
 from queuekit_dashboard.bulk import BulkTarget
 from queuekit_dashboard.calls import Go, HtmlPage, PageRequest, link
+from queuekit_dashboard.figures import total_of
 from queuekit_dashboard.pages.queue import filter_of, rate_of_form
 
 __all__ = ["drop_all", "retry_all", "show", "stop"]
@@ -24,14 +25,15 @@ def show(call: PageRequest) -> HtmlPage:
     """Return the dead letters in groups; ``queue`` and ``filter`` select some."""
     queue, text = call.query.get("queue", "").strip(), call.query.get("filter", "").strip()
     name, wanted = _queue(queue), filter_of(text)
-    counts = {view.name: view.counts.dead for view in call.site.figures.look().queues if view.counts.dead}
-    total = counts.get(name, 0) if name else sum(counts.values())
+    views = [view for view in call.site.figures.look().queues if view.counts.dead]
+    counts = {view.name: view.counts.dead for view in views}
+    total = total_of([view for view in views if not name or view.name == name])
     return HtmlPage(
         template="dead.html",
         values={
             "title": "Dead letters",
             "groups": grouped(_letters(call, name, wanted, counts)),
-            "looked": min(total, _LOOKED_AT),
+            "looked": min(total.dead, _LOOKED_AT),
             "total": total,
             "queue": queue,
             "filter": text,

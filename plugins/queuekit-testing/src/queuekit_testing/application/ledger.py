@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import attrs
 
@@ -101,6 +101,12 @@ class WithLedger(WrappedBroker):
     def queues(self) -> list[str]:
         """Return the names of the queues to which this test has sent."""
         return sorted(self._names)
+
+    def walk(self, queue: str, place: Place, *, page_size: int = 500) -> Iterator[Stored]:
+        """Yield all messages in *place*."""
+        if place is Place.DEAD:
+            return self._broker.walk(queue, place, page_size=page_size)
+        return Broker.walk(self, queue, place, page_size=page_size)
 
     def peek(self, queue: str, *, place: Place, limit: int = 100, cursor: str | None = None) -> Page[Stored]:
         """Return messages in *place*, the first due first; all of them on one page."""
