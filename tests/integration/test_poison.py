@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +30,7 @@ from support.fault_tasks import (
 from support.fleet import Fleet, Group
 from support.waiting import PATIENCE, wait_until
 
+FORKS = "queuekit.worker.forkserver"
 DELIVERIES = 3
 """The default of ``max_deliveries``."""
 
@@ -191,6 +193,27 @@ def test_time_limit_kills_a_hog(fleet: Fleet) -> None:
     assert not fleet.ledger.lines("end", stuck.id)
     group.signal(signal.SIGTERM)
     assert group.wait() == 0
+
+
+def test_a_process_gets_ready_for_the_suspects_of_another(fleet: Fleet) -> None:
+    """Its server starts while the messages of the dead one go back and wait for a slot."""
+    group = fleet.start_ready(processes=2, concurrency=1)
+    gate = fleet.gate()
+    fleet.app.send_many(hold.s(str(gate)) for _ in range(2))
+    fleet.reached("begin", 2)
+    dead, other = group.workers()
+    os.kill(dead, signal.SIGKILL)
+
+    def servers() -> list[str]:
+        children = Path(f"/proc/{other}/task").glob("*/children")
+        members = group.members()
+        return [pid for each in children for pid in each.read_text().split() if FORKS in members.get(int(pid), [])]
+
+    wait_until(servers, what="a server of the other process, whose slot is taken")
+    gate.touch()
+    fleet.drained()
+
+    assert len(fleet.ledger.lines("end")) == 2
 
 
 def test_others_run_while_the_process_for_a_suspect_is_being_made(fleet: Fleet) -> None:

@@ -26,7 +26,19 @@ from queuekit.worker.forkserver import ForkServer
 from queuekit.worker.isolation import server_for_suspects
 from queuekit.worker.lease_table import LeaseTable
 from queuekit.worker.log_setup import configure_logging
-from queuekit.worker.protocol import HEAD, Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop, hears
+from queuekit.worker.protocol import (
+    HEAD,
+    Crashed,
+    Drains,
+    Lost,
+    Ready,
+    Recycle,
+    Replacement,
+    Serves,
+    Start,
+    Stop,
+    hears,
+)
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.stacks import answer_signal
 from queuekit.worker.watch import end_process
@@ -165,12 +177,18 @@ def _listen(pipe: Connection, worker: Worker, parent: int) -> None:
             worker.keep_leases()
             worker.stop("its supervisor is gone")
             return
-        if isinstance(word, Stop):
-            worker.stop(word.reason, at_once=word.at_once)
-        elif isinstance(word, Recycle):
-            worker.recycle(word.reason)
-        elif isinstance(word, Lost):
-            worker.lost(word.serials)
+        _obey(word, worker)
+
+
+def _obey(word: object, worker: Worker) -> None:
+    if isinstance(word, Stop):
+        worker.stop(word.reason, at_once=word.at_once)
+    elif isinstance(word, Recycle):
+        worker.recycle(word.reason)
+    elif isinstance(word, Lost):
+        worker.lost(word.serials)
+    elif isinstance(word, Crashed):
+        worker.expect_suspects()
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ class ForkServer:
             OSError: The system allows no more processes.
         """
         with self._lock:
-            if self._control is None:
+            if self._control is None and not self._closed:
                 self._control = self._start()
 
     def fork(self, table: int = -1) -> Forked:

@@ -128,10 +128,14 @@ class Isolation:
 
     def start(self) -> None:
         """Start the fork server, which imports the app meanwhile; if it cannot start, the first body tries again."""
-        with contextlib.suppress(OSError):
-            self._server.start()
+        self.expect_suspects()
         if self.always:
             self._spares.start()
+
+    def expect_suspects(self) -> None:
+        """Start the fork server, unless it runs."""
+        with contextlib.suppress(OSError):
+            self._server.start()
 
     def wait(self, stopped: threading.Event) -> None:
         """Wait until a process is ready for the first body, or cannot be made, or until *stopped*."""

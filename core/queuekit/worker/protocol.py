@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from queuekit.values import frozen
 from queuekit.worker.app_ref import AppRef
 
-__all__ = ["HEAD", "Drains", "Lost", "Ready", "Recycle", "Replacement", "Serves", "Start", "Stop", "hears"]
+__all__ = ["HEAD", "Crashed", "Drains", "Lost", "Ready", "Recycle", "Replacement", "Serves", "Start", "Stop", "hears"]
 
 HEAD = 4
 """Bytes that say how long the environment of a forked process is."""
@@ -46,6 +46,11 @@ class Lost:
     """Supervisor to worker: these leases are lost."""
 
     serials: list[int]
+
+
+@frozen
+class Crashed:
+    """Supervisor to worker: another process has crashed, so suspects may come."""
 
 
 @frozen

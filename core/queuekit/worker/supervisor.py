@@ -43,7 +43,7 @@ from queuekit.worker.lease_renewer import LeaseRenewer
 from queuekit.worker.lease_table import HeldLease, LeaseTable
 from queuekit.worker.prefork import ForkedProcess, Prefork
 from queuekit.worker.probes import Probes, ProcessFacts, Still
-from queuekit.worker.protocol import Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop
+from queuekit.worker.protocol import Crashed, Drains, Lost, Ready, Recycle, Replacement, Serves, Start, Stop
 from queuekit.worker.recycling import Bounds, Reached
 from queuekit.worker.run_table import RunTable
 from queuekit.worker.service_manager import ServiceManager
@@ -541,6 +541,8 @@ class Supervisor:
         how = _how_it_ended(child, code, held)
         if _entered(child):
             self._suspects.add(child.number)
+            for other in self._children.values():
+                _say(other, Crashed())
         child.pipe.close()
         # From here on the memory shared with it belongs to the helper.
         died = code not in (0, DRAINED)

@@ -851,6 +851,11 @@ class Worker:
         if self._renewer is None:
             self._renewer = self._start_renewer()
 
+    def expect_suspects(self) -> None:
+        """Start what suspects of a crash need, before the first of them gets a slot."""
+        if self._isolation is not None:
+            self._isolation.expect_suspects()
+
     def lost(self, serials: list[int]) -> None:
         """Handle lost leases: cancel their runs, whose outcomes will be refused (QK4)."""
         # A lease also ends when its outcome is written, so skip decided runs: the settler learns whether it was lost.

@@ -27,6 +27,16 @@ def test_may_be_started_before_it_is_needed() -> None:
     forked.close()
 
 
+def test_does_not_start_once_it_is_closed() -> None:
+    """A worker that ends may still hear that suspects will come."""
+    made = server()
+
+    made.close()
+    made.start()
+
+    assert made._process is None
+
+
 def test_is_started_when_it_is_needed_first() -> None:
     """Most workers never need it."""
     made = server()
