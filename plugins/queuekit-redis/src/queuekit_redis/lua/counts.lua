@@ -12,11 +12,16 @@ local function sent_at(q, level)
   local _, sent = unpack_from(MESSAGE, whole(call('HGET', q.messages, id)))
   return sent
 end
-for level = 0, 9 do
-  local from = (9 - level) * SPAN
-  local head = call('ZRANGEBYSCORE', q.ready, from, from + SPAN - 1, 'WITHSCORES', 'LIMIT', 0, 1)[2]
-  consider(head and (is_in_lane(tonumber(head)) and sent_at(q, level) or due_at(tonumber(head))))
-end
+-- The first message of each level that has one. The next level begins at a multiple of SPAN.
+local from = 0
+repeat
+  local head = call('ZRANGEBYSCORE', q.ready, from, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2]
+  if head then
+    local step = math.floor(tonumber(head) / SPAN)
+    consider(is_in_lane(tonumber(head)) and sent_at(q, 9 - step) or due_at(tonumber(head)))
+    from = (step + 1) * SPAN
+  end
+until not head
 if due > 0 then consider(tonumber(call('ZRANGE', q.delayed, 0, 0, 'WITHSCORES')[2])) end
 return {
   call('ZCARD', q.ready) + due, call('ZCARD', q.delayed) - due, call('ZCARD', q.leased), call('ZCARD', q.dead),
