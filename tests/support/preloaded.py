@@ -55,7 +55,6 @@ PLUGINS = {
 """Packages by the beginning of a URL: what the first process on such an engine needs is imported once, for all."""
 LATER = {
     "queuekit_sqs": (
-        "boto3.session",
         "botocore.client",
         "botocore.config",
         "queuekit_sqs.deadlines",

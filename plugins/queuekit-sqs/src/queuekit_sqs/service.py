@@ -131,7 +131,6 @@ class Service:
         return made
 
     def _make(self) -> Any:
-        import boto3.session
         import botocore
         from botocore.config import Config
 
@@ -139,14 +138,9 @@ class Service:
         from queuekit_sqs.fast_path import take
 
         target, settings = self._target, self._settings
-        session = boto3.session.Session(
-            botocore_session=_session(),
-            profile_name=target.profile,
-            aws_access_key_id=target.username,
-            aws_secret_access_key=target.password,
-        )
-        region = target.region or session.region_name or ("us-east-1" if target.emulated else None)
-        keys: dict[str, Any] = {}
+        session = _session(target.profile)
+        region = target.region or session.get_config_variable("region") or ("us-east-1" if target.emulated else None)
+        keys: dict[str, Any] = {"aws_access_key_id": target.username, "aws_secret_access_key": target.password}
         if target.emulated and not target.username and not _has_credentials(session):
             keys = {"aws_access_key_id": _EMULATOR, "aws_secret_access_key": _EMULATOR}
         config = Config(
@@ -161,21 +155,21 @@ class Service:
             client_cert=_client_certificate(settings.tls),
             s3={"addressing_style": "path"} if target.endpoint else None,
         )
-        keys |= _verify(settings.tls)
-        client = session.client(self.name, region_name=region, endpoint_url=target.endpoint, config=config, **keys)
+        keys |= _verify(settings.tls) | {"region_name": region, "endpoint_url": target.endpoint, "config": config}
+        client = session.create_client(self.name, **keys)
         take(client)
         limit(client, connect=settings.connect_timeout, read=settings.timeout)
         return client
 
 
 def _verify(tls: TLSOptions) -> dict[str, Any]:
-    """Return boto3's option about the server's certificate; empty for its default, which heeds ``AWS_CA_BUNDLE``.
+    """Return botocore's option about the server's certificate; empty for its default, which heeds ``AWS_CA_BUNDLE``.
 
     Raises:
         UnavailableError: A file cannot be used; names option and file.
     """
     if tls.names_files:
-        tls.context()  # its errors name option and file; boto3's do not
+        tls.context()  # its errors name option and file; botocore's do not
     if tls.verify == "none":
         return {"verify": False}
     return {} if tls.ca_file is None else {"verify": str(tls.ca_file.expanduser())}
@@ -202,11 +196,15 @@ def _handlers() -> Any:
     return handlers
 
 
-def _session() -> Any:
-    """Return a new session that shares the loaded descriptions of services, which are megabytes of JSON."""
+def _session(profile: str | None) -> Any:
+    """Return a new session that shares the loaded descriptions of services, which are megabytes of JSON.
+
+    It is one of botocore: the import of boto3 takes a seventh of a second, and adds nothing that is used here.
+    """
     import botocore.session
 
-    session = botocore.session.Session(event_hooks=copy.copy(_handlers()), include_builtin_handlers=False)
+    handlers = copy.copy(_handlers())
+    session = botocore.session.Session(profile=profile, event_hooks=handlers, include_builtin_handlers=False)
     if session.get_config_variable("data_path") is None:
         _loaders[:] = _loaders[:1] or [session.get_component("data_loader")]
         session.register_component("data_loader", _loaders[0])
@@ -215,5 +213,5 @@ def _session() -> Any:
 
 def _has_credentials(session: Any) -> bool:
     """Return whether this machine has credentials, without querying the metadata service for a role."""
-    session._session.set_config_variable("metadata_service_num_attempts", 0)  # noqa: SLF001 - boto3 has no public way
+    session.set_config_variable("metadata_service_num_attempts", 0)
     return session.get_credentials() is not None
