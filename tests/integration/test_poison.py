@@ -197,7 +197,10 @@ def test_time_limit_kills_a_hog(fleet: Fleet) -> None:
 
 def test_a_process_gets_ready_for_the_suspects_of_another(fleet: Fleet) -> None:
     """Its server starts while the messages of the dead one go back and wait for a slot."""
-    group = fleet.start_ready(processes=2, concurrency=1)
+    # Where a task has pool="process", all processes have that server.
+    source = "from queuekit import Queuekit\nfrom support.fault_tasks import hold\n\napp = Queuekit()\n"
+    (fleet.folder / "only_hold.py").write_text(f"{source}app.task(name=hold.name)(hold.function)\n")
+    group = fleet.start_ready(app="only_hold:app", folder=fleet.folder, processes=2, concurrency=1, prefetch=0)
     gate = fleet.gate()
     fleet.app.send_many(hold.s(str(gate)) for _ in range(2))
     fleet.reached("begin", 2)
