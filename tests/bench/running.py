@@ -98,8 +98,12 @@ class Worker:
 
     def memory(self) -> float:
         """Return the resident megabytes of its processes together; what they share counts in each."""
+        return sum(one.memory_info().rss for one in self.processes()) / 1e6
+
+    def processes(self) -> list[psutil.Process]:
+        """Return its processes, itself first."""
         first = psutil.Process(self._process.pid)
-        return sum(one.memory_info().rss for one in [first, *first.children(recursive=True)]) / 1e6
+        return [first, *first.children(recursive=True)]
 
     def stop(self) -> None:
         """Stop it as a service manager does, and kill what is left."""

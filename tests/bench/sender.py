@@ -19,7 +19,7 @@ from typing import Any
 
 from peers.peer import STAMP, Peer, Rows
 
-BYTES = 100_000
+BYTES = int(os.environ.get("BENCH_BYTES", "100000"))
 """JSON of a large argument."""
 
 
