@@ -211,8 +211,10 @@ class DeadLetters:
 
     def _choose(self, queue: str, ids: Sequence[str]) -> tuple[list[_DeadLetter], list[_DeadLetter], list[_Receipt]]:
         """Return those of *ids* that passes hold, those that a search found, and what else the search has hidden."""
-        passing = [running.held for running in list(self._passes) if running.queue == queue]
-        held = {id: one[id] for one in passing for id in ids if id in one}
+        passing = [running for running in list(self._passes) if running.queue == queue]
+        for running in passing:
+            self._renew(running)  # at a low rate, a part is changed for longer than it was hidden
+        held = {id: running.held[id] for running in passing for id in ids if id in running.held}
         wanted = set(ids) - held.keys()
         found: dict[str, _DeadLetter] = {}
         others: list[_Receipt] = []
