@@ -178,22 +178,29 @@ class RedisBackend(Backend):
         if not names:
             return 0
         parts = [[name] for name in names] if self._engine.cluster else [names]
-        if expect is None:
+        if expect is None and not any(map(self._keys.listed, keys)):
             calls = [RedisCall(part[0], ("UNLINK", *part)) for part in parts]
         else:
-            calls = [run("delete", part, (expect,)) for part in parts]
+            place = (len(self._keys.record("")), int(self._engine.cluster))
+            calls = [run("delete", part, (-1 if expect is None else expect, *place)) for part in parts]
         return sum(self._server.call(calls, again=False))
 
     def scan(self, prefix: str, *, limit: int = 100, cursor: str | None = None) -> Page[Record]:
-        """Return live records whose key starts with *prefix*, unsorted. This scans all keys of the server."""
+        """Return live records whose key starts with *prefix*, unsorted.
+
+        This scans the keys of one kind, e.g. ``worker:``; on a Cluster, and for results, all keys of the server.
+        """
         nodes = self._server.nodes()
         node, position, names = _read_cursor(cursor)
-        pattern = _GLOB.sub(r"\\\1", self._keys.record(prefix)) + "*"
+        listed = self._keys.listed(prefix)
+        start = "" if listed else self._keys.record("")
+        pattern = _GLOB.sub(r"\\\1", start + prefix) + "*"
+        scanned = ("SCAN",) if listed is None else ("ZSCAN", listed)
         while len(names) < limit and node < len(nodes):
-            command = ("SCAN", position, "MATCH", pattern, "COUNT", _PART)
-            (reply,) = self._server.call_node(nodes[node], [command])
+            (reply,) = self._server.call_node(nodes[node], [(*scanned, position, "MATCH", pattern, "COUNT", _PART)])
             position = int(reply[0])
-            names += [self._keys.record_of(name) for name in reply[1]]
+            found = reply[1] if listed is None else reply[1][::2]
+            names += [name.decode(errors="backslashreplace")[len(start) :] for name in found]
             node += position == 0
         names = list(dict.fromkeys(names))
         part, rest = names[:limit], names[limit:]

@@ -9,7 +9,7 @@ from queuekit.backend import Record
 from queuekit.broker import CommitItem
 from queuekit.envelope import Envelope
 from queuekit_redis.encoding import pack_due, pack_envelope, pack_record
-from queuekit_redis.keys import Keys
+from queuekit_redis.keys import RESULT, Keys
 from queuekit_redis.server import RedisCall, call_script, run
 from queuekit_redis.settling import commit_arguments, is_plain, is_plain_ack, milliseconds, send_arguments
 
@@ -134,7 +134,9 @@ def _way_of_sends(sends: Sequence[Envelope], records: Sequence[Record]) -> _Way:
 def _with_record(script: str, envelope: Envelope, record: Record) -> _Way:
     """Return the way by *script*, which derives the key of a record from the id of its message."""
     key, id = record.key, envelope.id
-    return (script, envelope.queue, key[: -len(id)], milliseconds(record.ttl)) if key.endswith(id) else _ANY
+    if key != RESULT + id:  # which is all that this script writes: it lists no record
+        return _ANY
+    return (script, envelope.queue, RESULT, milliseconds(record.ttl))
 
 
 def _tokens(items: Sequence[CommitItem]) -> Iterator[str]:
@@ -191,7 +193,8 @@ def quick_send(items: Sequence[CommitItem], keys: Keys) -> RedisCall | None:
     (envelope,) = item.sends
     if not item.records:
         return single_send(envelope, keys)
-    return None if item.records[0].final else single_send(envelope, keys, item.records[0])
+    (record,) = item.records
+    return None if record.final or not record.key.startswith(RESULT) else single_send(envelope, keys, record)
 
 
 def single_send(envelope: Envelope, keys: Keys, record: Record | None = None) -> RedisCall:

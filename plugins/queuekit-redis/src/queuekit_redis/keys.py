@@ -19,6 +19,7 @@
 ``<prefix>:queues``               set of the names of queues
 ``<prefix>:unique:<key>``         holder of a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
 ``<prefix>:record:<key>``         a record of the backend
+``<prefix>:listed:<kind>:``       sorted set of the keys of records of that kind, by the end of their life
 ``<prefix>:group:<name>``         set of the members that have joined
 ``<prefix>:final:<db>:<key>``     channel on which a final record is published
 ``<prefix>:final:<db>:``          channel to which every listener to any of these subscribes
@@ -29,10 +30,13 @@ from __future__ import annotations
 
 import attrs
 
-__all__ = ["LAYOUT", "Keys"]
+__all__ = ["LAYOUT", "RESULT", "Keys"]
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of the keys and their contents. A release with another version refuses to use them."""
+
+RESULT = "result:"
+"""Start of the keys of records of which each message has one."""
 
 
 @attrs.frozen
@@ -79,9 +83,14 @@ class Keys:
         """Return the key of the record *key*."""
         return f"{self.prefix}:record:{key}"
 
-    def record_of(self, name: bytes) -> str:
-        """Return the record's key from a name that :meth:`record` made."""
-        return name.decode(errors="backslashreplace")[len(self.record("")) :]
+    def listed(self, key: str) -> str | None:
+        """Return the key of the set that lists the records whose keys begin as *key* does; ``None`` if none does.
+
+        A Cluster has no such sets, since a step accesses one slot. Results are too many for one.
+        """
+        kind, colon, _ = key.partition(":")
+        is_listed = colon and not self.cluster and not key.startswith(RESULT)
+        return f"{self.prefix}:listed:{kind}:" if is_listed else None
 
     def group(self, name: str) -> str:
         """Return the key of the set of members of a group."""

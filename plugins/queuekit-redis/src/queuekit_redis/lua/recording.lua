@@ -61,6 +61,16 @@ local function write_over(old, key, payload, ttl, condition, expect)
   return 1
 end
 
+-- Lists a record that was written among those of its kind, the word before the first colon of its key, so that a scan of
+-- a kind does not read all keys of the server. `length`: of the prefix of records.
+local function list(key, length, ttl)
+  local kind = key:match('^[^:]*:', length + 1)
+  if not kind or kind == 'result:' then return end
+  local listed = key:sub(1, length - 7) .. 'listed:' .. kind
+  call('ZREMRANGEBYSCORE', listed, '-inf', string.format('%.0f', now - 1e6))
+  call('ZADD', listed, ttl < 0 and '+inf' or string.format('%.0f', now + ttl * 1000), key:sub(length + 1))
+end
+
 local function is_final(payload)
   return payload:byte(9) % 2 == 1
 end
@@ -68,6 +78,7 @@ end
 -- Writes a record if it is newer, and publishes it if it is final.
 local function write_newer(prefix, channels, rest, payload, ttl)
   local key = prefix .. rest
-  local done = write_over(head_at(key), key, payload, tonumber(ttl), 2, -1)
-  if done == 1 and is_final(payload) then publish(channels, rest) end
+  if write_over(head_at(key), key, payload, tonumber(ttl), 2, -1) == 0 then return end
+  list(key, #prefix, tonumber(ttl))
+  if is_final(payload) then publish(channels, rest) end
 end
