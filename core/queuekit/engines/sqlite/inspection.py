@@ -24,13 +24,18 @@ BATCH = 500
 STATES = {Place.READY: READY, Place.DELAYED: DELAYED, Place.LEASED: LEASED, Place.DEAD: DEAD}
 
 _GROUPED = "WHERE state = {} AND queue IN (SELECT value FROM json_each(?)) GROUP BY queue"
+# Without a lane, the first of a level is the oldest. Those in lanes are in another order, and all of them are read.
+_FIRST = "(SELECT min(due) FROM messages WHERE state = 0 AND queue = value AND priority = level AND tag {} 0)"
+_FIRSTS = f"SELECT {_FIRST.format('=')} AS due FROM levels UNION ALL SELECT {_FIRST.format('>')} FROM levels"
 COUNTS = f"""
-SELECT 0, value, (SELECT json_array(count(*), min(due)) FROM messages WHERE state = 0 AND queue = value)
+WITH levels(level) AS (VALUES (0), (1), (2), (3), (4), (5), (6), (7), (8), (9))
+SELECT 0, value, json_array(
+    (SELECT count(*) FROM messages WHERE state = 0 AND queue = value), (SELECT min(due) FROM ({_FIRSTS})))
 FROM json_each(?)
 UNION ALL SELECT 1, queue, json_array(count(*), 0) FROM messages {_GROUPED.format(1)}
 UNION ALL SELECT 2, queue, json_array(count(*), 0) FROM messages {_GROUPED.format(2)}
 UNION ALL SELECT 3, queue, json_array(count(*), 0) FROM messages {_GROUPED.format(3)}"""
-"""Reads each index once, for all queues of a JSON list: those of delayed and leased messages are not by queue.
+"""Counts by one range of an index for each queue, or, of delayed and leased messages, by one for all queues.
 
 A subselect for each queue counts waiting messages in half the time of a GROUP BY.
 """

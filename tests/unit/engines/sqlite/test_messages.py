@@ -16,7 +16,7 @@ from queuekit.engines.sqlite import SqliteBackend, SqliteBroker, inspection
 from queuekit.engines.sqlite.records import prefix_end
 from queuekit.engines.sqlite.rows import LARGE_BODY, batches
 from queuekit.engines.sqlite.tokens import rounds
-from queuekit.envelope import Envelope, Unique
+from queuekit.envelope import Envelope, Lane, Unique
 from queuekit.errors import TooLargeError
 from queuekit.urls import EngineURL
 
@@ -497,17 +497,36 @@ def test_a_page_costs_the_same_wherever_it_begins(broker: SqliteBroker, place: P
     assert 0 < steps(broker, place, far) < 2 * steps(broker, place, behind)
 
 
-def test_counting_reads_each_index_once(broker: SqliteBroker, url: EngineURL) -> None:
-    """For all queues together; one alone has the same counts."""
+def test_counting_reads_each_index_by_ranges(broker: SqliteBroker, url: EngineURL) -> None:
+    """That of waiting messages for their number, and twice for the oldest: without a lane, and in one."""
     broker.send([message("a", queue="mail"), message("b", queue="mail"), message("c", delay=60.0)])
     with closing(sqlite3.connect(url.path)) as connection:
         plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {inspection.COUNTS}", ("[]",) * 4)]
 
     found = broker.counts(["mail", "q", "none"])
 
+    ranges = [line.partition("messages_in_turn ")[2] for line in plan if "messages_in_turn" in line]
     reads = [line.partition("messages_")[2].split()[0] for line in plan if "messages_" in line]
-    assert reads == ["in_turn", "delayed", "leased", "dead"]
+    assert reads == ["in_turn", "in_turn", "in_turn", "delayed", "leased", "dead"]
+    assert ranges == ["(queue=?)", "(queue=? AND priority=? AND tag=?)", "(queue=? AND priority=? AND tag>?)"]
     assert [(one.ready, one.delayed) for one in found.values()] == [(2, 0), (0, 1), (0, 0)]
     assert (found["mail"].oldest_age is not None, found["q"].oldest_age) == (True, None)
     assert [broker.counts([name])[name].delayed for name in found] == [0, 1, 0]
     assert broker.counts([]) == {}
+
+
+def test_the_oldest_is_found_in_each_level_and_lane(broker: SqliteBroker, url: EngineURL) -> None:
+    """Those in lanes are not in the order of time."""
+    ids = {
+        "plain": message("plain"),
+        "urgent": message("urgent", priority=9),
+        "first": message("first", lane=Lane(key="a")),
+        "behind": message("behind", lane=Lane(key="a")),
+    }
+    broker.send(list(ids.values()))
+    for id in ids:
+        with closing(sqlite3.connect(url.path)) as connection, connection:
+            connection.execute("UPDATE messages SET due = sent_at")
+            connection.execute("UPDATE messages SET due = sent_at - 1000 WHERE id = ?", (id,))
+
+        assert broker.counts(["q"])["q"].oldest_age == pytest.approx(1000, abs=60)
