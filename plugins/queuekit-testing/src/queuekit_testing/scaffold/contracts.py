@@ -83,6 +83,7 @@ _LEFT_TO_BASE = frozenset(
         "put_same",
         "renew",
         "search",
+        "seek_dead",
         "share",
         "strays",
         "subscribe",
