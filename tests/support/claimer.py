@@ -35,7 +35,7 @@ def claim_in_processes(url: str, folder: Path, *, processes: int, batch: int) ->
         outputs = [folder / f"claimer-{number}" for number in range(processes)]
         wait_until(lambda: all(output.exists() for output in outputs), what="all claimers ready")
         gate.touch()
-        wait_until(lambda: all(each.poll() is not None for each in running), what="an empty queue")
+        wait_until(lambda: all(each.poll() is not None for each in running), what="an empty queue", timeout=400)
     finally:
         for each in running:
             each.kill()
