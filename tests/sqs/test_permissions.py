@@ -17,7 +17,7 @@ from queuekit.operations.moves import move
 from queuekit.operations.pauses import pause, resume
 from queuekit.retry import Fixed
 from support.aws_servers import AwsServer
-from support.waiting import UNHURRIED
+from support.waiting import UNHURRIED, wait_until
 from support.working import burst
 
 ROOT = Path(__file__).parents[2]
@@ -137,13 +137,18 @@ def test_policies_allow_each_call_of_a_run(ministack_server: AwsServer, calls: s
     app.tasks["note"].options(priority=9).send(1)
     app.send_many([app.tasks["note"].s(2), app.tasks["fail"].s()])
 
-    burst(app)
     admin = Admin(app)
+
+    def failed() -> int:
+        burst(app)
+        return admin.dead_count().dead
+
+    wait_until(failed, what="a dead letter")  # SQS does not show the retry at once, so a burst may end before it
     admin.queues()
     admin.check()
     pause(admin, queue="default", by="ann")
     resume(admin, queue="default")
-    dead = [queued.id for queued in admin.dead()]
+    dead: list[str] = wait_until(lambda: [queued.id for queued in admin.dead()], what="the dead letter in a list")
     admin.show(dead[0])
     admin.replay("default", dead)
     list(move(admin, "default", "other", sleep=lambda _: None))
