@@ -10,6 +10,7 @@ from queuekit import chord, group
 from queuekit.backend import Record
 from queuekit.broker import Place
 from queuekit.envelope import Envelope
+from queuekit.errors import DecodeError
 from queuekit.ids import new_id
 from queuekit.wire.position import graph_key, member_id
 from queuekit.wire.records import result_key
@@ -172,3 +173,27 @@ def test_nodes_that_cannot_be_end_what_belongs_to_them(calls: Calls, nodes: list
     calls.app.runtime.broker.send([forged(calls, flow=["graph-1", 0], task=calls.nothing.name)])
 
     assert died(calls) == "failed"
+
+
+PARTS: dict[str, list[Any]] = {
+    "empty": [],
+    "no-top": [[0, {"step": {"next": None, "end": None, "gather": None}, "call": None}]],
+    "numbers-are-texts": [
+        [-1, {"top": [[0, None]]}],
+        ["0", {"step": {"next": None, "end": None, "gather": None}, "call": None}],
+    ],
+    "begins-too-early": [[-2, {"top": [[0, None]]}], [-1, {"top": [[0, None]]}]],
+    "top-is-empty": [[-1, {"top": []}]],
+}
+
+
+@pytest.mark.parametrize("kind", ["chain", "group", "chord"])
+@pytest.mark.parametrize("rows", PARTS.values(), ids=PARTS)
+def test_who_looks_at_a_graph_that_cannot_be_is_told(calls: Calls, kind: str, rows: list[Any]) -> None:
+    """Whoever asks for a workflow whose record lacks its parts gets an error of ours that names the record."""
+    head = {"v": 1, "kind": kind, "ct": "json", "ttl": 600.0, "starts": [-1], "flat": False}
+    body = json.dumps(head).encode() + b"\n" + json.dumps(rows).encode()
+    calls.app.runtime.need_backend("a test").put([Record(key=graph_key("graph-1"), body=body, ttl=600)])
+
+    with pytest.raises(DecodeError, match="graph-1"):
+        calls.app.result("graph-1")

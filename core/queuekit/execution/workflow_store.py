@@ -88,7 +88,7 @@ class StoredGraph:
         if record is not None:
             if self.signing is not None:
                 self.signing.check_record(record)
-            self.nodes.update(read_chunk(record, self.serializer))
+            self.nodes.update(read_chunk(record, self.serializer, start=self.starts[chunk]))
 
     @property
     def size(self) -> int:

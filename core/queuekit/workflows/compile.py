@@ -426,14 +426,27 @@ def _is_span(value: Any) -> bool:
     return type(value) in {int, float} and 0 < value <= LONGEST
 
 
-def read_chunk(record: Record, serializer: Serializer) -> dict[int, Any]:
-    """Return the nodes in one record of a graph, by number; -1 holds the top-level parts."""
+def read_chunk(record: Record, serializer: Serializer, *, start: int) -> dict[int, Any]:
+    """Return the nodes in one record of a graph, by number; -1 holds the top-level parts.
+
+    Args:
+        record: The record.
+        serializer: Wrote the nodes.
+        start: Number of the first node, as the graph's first record has it.
+
+    Raises:
+        DecodeError: The record has other nodes, or none.
+    """
     _, payload = split_frame(record.body)
     try:
-        rows = serializer.loads(payload)
-        return {number: _read_top(data["top"]) if number == -1 else _read_node(data) for number, data in rows}
+        nodes = {
+            number: _read_top(data["top"]) if number == -1 else _read_node(data)
+            for number, data in serializer.loads(payload)
+        }
+        _check(min(nodes) == start, [number + 1 for number in nodes], [])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DecodeError(f"record {record.key!r} is not a part of a workflow") from error
+    return nodes
 
 
 def graph_keys(graph: str, chunks: int) -> list[str]:
