@@ -90,7 +90,7 @@ class Delivery:
             (QK6).
         sent_at: UTC epoch seconds at which the broker accepted it, on the broker's clock.
         claimed_at: UTC epoch seconds of this claim, on the broker's clock.
-        unmarked: Whether the broker has looked for the mark of :meth:`Broker.look_for_marks` and found none.
+        unmarked: Whether the broker has looked for the marks of :meth:`Broker.look_for_marks` and found none.
         unread: Why the broker could not read the body that the message refers to, e.g. because it was deleted. Core
             dead-letters such a message with this text.
     """
@@ -534,10 +534,11 @@ class Broker(abc.ABC):
             return None
 
     def look_for_marks(self, prefix: str) -> bool:
-        """Look for a record ``<prefix><message id>`` with each claim from now on; return whether this is supported.
+        """Look for records that mark claimed messages from now on; return whether this is supported.
 
-        Called only if the backend has the same ``engine_id``. A delivery without such a record is ``unmarked``, which
-        saves its worker a round trip before the task starts.
+        The record of a message is ``<prefix><message id>``. An id with a dot is that of a part of a workflow, which
+        ``<prefix><id up to the first dot>`` marks as well. A delivery with no such record is ``unmarked``, which saves
+        its worker a round trip before the task starts. Called only if the backend has the same ``engine_id``.
         """
         return False
 

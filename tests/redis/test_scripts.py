@@ -140,6 +140,20 @@ def test_a_claim_looks_for_marks(broker: RedisBroker, backend: RedisBackend) -> 
     assert [each.unmarked for each in (*unasked, *unmarked, *marked)] == [False, True, False]
 
 
+def test_a_claim_looks_for_marks_of_workflows(broker: RedisBroker, backend: RedisBackend) -> None:
+    """A mark of a workflow marks all of its parts, whose ids begin with that of the workflow."""
+    assert broker.look_for_marks("cancel:")
+    backend.put([Record(key="cancel:other", ttl=60)])
+
+    broker.send([message("flow.1"), message("flow.2.0")])
+    unmarked = take(broker)
+    backend.put([Record(key="cancel:flow", ttl=60)])
+    broker.send([message("flow.2.1")])
+    marked = take(broker)
+
+    assert [each.unmarked for each in (*unmarked, *marked)] == [True, True, False]
+
+
 def test_a_claim_that_was_given_up_takes_nothing(broker: RedisBroker) -> None:
     """A server that comes to a claim when its sender listens no more leaves the messages where they are."""
     broker.send([message("one")])

@@ -121,6 +121,46 @@ def test_an_idle_worker_looks_once_a_wait(own: RedisBroker, raw: Any, monkeypatc
     assert looks == [1, 0, 0]
 
 
+def test_who_took_the_last_message_waits_without_a_look(
+    own: RedisBroker, raw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim tells whether it left anything, so the next call waits for a notification at once."""
+    monkeypatch.setattr("queuekit_redis.broker._MOMENT", PATIENCE)
+    own.send([message("last")])
+    own.receive(["jobs"], limit=10, wait=0, lease=60)
+    raw.config_resetstat()
+    waiting = in_thread(lambda: own.receive(["jobs"], limit=10, wait=PATIENCE, lease=60))
+    eventually(lambda: raw.info("clients")["blocked_clients"] == 1)
+    looks = calls(raw).get("evalsha", 0)
+
+    own.send([message("next")])
+
+    assert [each.id for each in waiting.result(timeout=PATIENCE)] == ["next"]
+    assert looks == 0
+
+
+def test_who_left_messages_claims_them_with_the_next_call(own: RedisBroker) -> None:
+    """A claim that its limit ended is followed by another, not by a wait."""
+    own.send(messages(3))
+
+    found = [own.receive(["jobs"], limit=1, wait=PATIENCE, lease=60) for _ in range(3)]
+
+    assert [each.id for (each,) in found] == ["id-0", "id-1", "id-2"]
+
+
+def test_who_took_the_last_ready_message_wakes_for_a_delayed_one(
+    own: RedisBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait without a look ends when the next message is due."""
+    monkeypatch.setattr("queuekit_redis.broker._MOMENT", PATIENCE)
+    own.send([message("now"), message("soon", delay=0.2)])
+    own.receive(["jobs"], limit=10, wait=0, lease=60)
+
+    found = own.receive(["jobs"], limit=10, wait=PATIENCE, lease=60)
+
+    assert [each.id for each in found] == ["soon"]
+
+
 def test_one_send_wakes_one_worker_and_many_wake_all(
     own: RedisBroker, connect: Callable[..., RedisBroker], raw: Any
 ) -> None:

@@ -128,7 +128,7 @@ class Executor:
     def keys(self, delivery: Delivery) -> list[str]:
         """Return the keys of the marks that :meth:`prepare` needs for *delivery*; the caller reads them in batches."""
         id = delivery.envelope.id
-        if delivery.unmarked and delivery.number == 1 and "." not in id:
+        if delivery.unmarked and delivery.number == 1:
             return []
         if not is_name(id):
             return []

@@ -50,7 +50,7 @@ OTHERS = 60.0
 _MORE = 1.0
 """Seconds until the next such round if more work is left."""
 _MOMENT = 0.05
-"""Seconds after a wait in vain within which the next call need not look before it waits."""
+"""Seconds after a call that left nothing within which the next one need not look before it waits."""
 _SOME = 10
 """Queues in one such round."""
 _A_MONTH = 30 * 86_400.0
@@ -59,7 +59,7 @@ _PART = 1_000
 
 
 class _Emptied(NamedTuple):
-    """A call that waited and found nothing."""
+    """A call that left no ready message: it took the last ones, or waited in vain."""
 
     queues: frozenset[str]
     at: float
@@ -92,7 +92,7 @@ class RedisBroker(Broker):
         self._claims = Claims(engine, self._interrupts)
         self._known: set[str] = set()
         self._emptied: _Emptied | None = None
-        """The last call that waited in vain; ``None`` after any other."""
+        """The last call if it left nothing; ``None`` after any other."""
         self._next_others = time.monotonic() + OTHERS
         self.engine_id = engine.id
         self.capabilities = CLUSTER_CAPABILITIES if engine.cluster else CAPABILITIES
@@ -174,9 +174,10 @@ class RedisBroker(Broker):
             self._upkeep_of_others(queues)
         deliveries, until_event = self._look(queues, limit=limit, lease=lease, waits=wait > 0)
         while True:
-            left = deadline - time.monotonic()
-            if not deliveries and limit > 0 and left <= 0 < wait:
-                self._emptied = _Emptied(frozenset(queues), time.monotonic(), until_event)
+            now = time.monotonic()
+            left = deadline - now
+            if limit > 0 and (deliveries or left <= 0 < wait):
+                self._emptied = _Emptied(frozenset(queues), now, until_event)
             if deliveries or limit <= 0 or left <= 0 or self._interrupts.interrupted(handled):
                 return deliveries
             asleep = Sleep(min(left, until_event, LONGEST_SLEEP), exact=until_event < min(left, LONGEST_SLEEP))
@@ -185,14 +186,14 @@ class RedisBroker(Broker):
             )
 
     def _look(self, queues: Sequence[str], *, limit: int, lease: float, waits: bool) -> Claimed:
-        """Claim, unless the last call waited for the same queues in vain until a moment ago, and this one waits on.
+        """Claim, unless the last call left nothing in the same queues a moment ago, and this one waits.
 
         What was sent since has notified a queue, and a notifier keeps that until somebody claims.
         """
         emptied, self._emptied = self._emptied, None
         if emptied is not None and waits and limit > 0 and emptied.queues == frozenset(queues):
             passed = time.monotonic() - emptied.at
-            if passed < _MOMENT:
+            if passed < min(_MOMENT, emptied.until_event):
                 return [], emptied.until_event - passed
         return self._claims.claim(queues, limit=limit, lease=lease)
 
@@ -321,7 +322,7 @@ class RedisBroker(Broker):
         return result
 
     def look_for_marks(self, prefix: str) -> bool:
-        """Check in each claim whether records exist whose key is *prefix* plus the id of a claimed message."""
+        """Check in each claim whether records with *prefix* mark the claimed messages, or the workflows of parts."""
         self._claims.marks = None if self._engine.cluster else self._keys.record(prefix)
         return not self._engine.cluster
 

@@ -7,8 +7,19 @@ local bytes, oldest_dead, most_dead, marks = tonumber(ARGV[5]), tonumber(ARGV[6]
 local count, ends, marked, latest = 0, now + lease, 0, tonumber(ARGV[9])
 local byte = string.byte
 
-local function is_marked(keys)
-  if marks ~= '' and #keys > 0 then marked = marked + call('EXISTS', unpack(keys)) end
+-- Counts the marks of messages, and of the workflows that they are parts of: an id begins with that of its workflow.
+local function count_marks(claims)
+  local keys, workflows = {}, {}
+  for at = 1, #claims, 2 do
+    local id = claims[at]
+    local workflow = id:match('^(.-)%.')
+    keys[#keys + 1] = marks .. id
+    if workflow and not workflows[workflow] then
+      workflows[workflow] = true
+      keys[#keys + 1] = marks .. workflow
+    end
+  end
+  marked = marked + call('EXISTS', unpack(keys))
 end
 
 -- A message has an entry in `claims` from its first claim to its end. If all entries are leased, no ready message was
@@ -26,7 +37,7 @@ local function made_whole(q, id, value)
 end
 
 local function hand_out(q, taken, again, popped, fresh)
-  local ids, leases, claims, keys, last, kept = {}, {}, {}, {}, #taken, 0
+  local ids, leases, claims, last, kept = {}, {}, {}, #taken, 0
   for at = 1, #popped, 2 do ids[(at + 1) / 2] = popped[at] end
   local values, states = call('HMGET', q.messages, unpack(ids)), {}
   if not fresh then states = call('HMGET', q.claims, unpack(ids)) end
@@ -43,7 +54,6 @@ local function hand_out(q, taken, again, popped, fresh)
       kept = kept + 2
       claims[kept - 1], claims[kept] = id, pack(CLAIM, number + 1, crashes, popped[at * 2]) .. token .. count
       leases[kept - 1], leases[kept] = ends, id
-      keys[kept / 2] = marks .. id
       if byte(value, 11) >= HAS_LANE then move_on(q, value, tonumber(popped[at * 2])) end
       if bit.band(byte(value, 11), HAS_UNIQUE) ~= 0 then
         local key, until_ = unique_of(value)
@@ -58,7 +68,7 @@ local function hand_out(q, taken, again, popped, fresh)
   if kept > 0 then
     bulk('HSET', q.claims, claims)
     bulk('ZADD', q.leased, leases)
-    is_marked(keys)
+    if marks ~= '' then count_marks(claims) end
   end
 end
 
@@ -81,11 +91,12 @@ local function claim_from(q, taken, again)
   local more = call('EXISTS', q.ready) == 1
   if more then
     notify(q)
-  elseif count == 0 and limit > 0 then
+  elseif count > 0 then
+    call('DEL', q.notifier)
+  elseif limit > 0 then
     call('DEL', q.notifier, q.lanes, q.turns)
   end
-  if count > 0 then return nil end
-  if promoted == MOST or reclaimed == MOST or forgotten == 1 then return now end
+  if more and count > 0 or promoted == MOST or reclaimed == MOST or forgotten == 1 then return now end
   return next_event(q)
 end
 
