@@ -28,9 +28,15 @@ __all__ = ["LITTLE", "Message", "decode", "encode", "id_in", "outline", "peek_po
 VERSION = 1
 _CARRIED = ("headers", "retries", "timeout", "ignore_result", "on_unknown", "broker", "delay")
 # The header as encode() writes it when the caller set no options: recognised without a JSON parser.
-_USUAL = re.compile(
-    rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"'
-    rb'(?:,"sig":"[0-9a-f]{8}\.[A-Za-z0-9+/]{43}")?\}\n'
+_START = rb'\{"v":1,"id":"([A-Za-z0-9_.:-]{1,120})","task":"([A-Za-z0-9_.:-]{1,120})","ct":"([a-z0-9]{1,20})"'
+_END = rb'(?:,"sig":"[0-9a-f]{8}\.[A-Za-z0-9+/]{43}")?\}\n'
+_USUAL = re.compile(_START + _END)
+# The same of a part of a workflow: the message that it follows, and workflow, node and, in a group, member.
+_PART = re.compile(
+    _START
+    + rb'(?:,"parent":"([A-Za-z0-9_.:-]{1,120})")?'
+    + rb',"flow":\["([A-Za-z0-9_:-]{1,120})",(0|[1-9][0-9]{0,8})(?:,(0|[1-9][0-9]{0,8}))?\]'
+    + _END
 )
 _NEWEST = 1_000_000
 """Highest number that counts as a version; beyond it the header is malformed."""
@@ -263,6 +269,10 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
                 source=(serializer, body, usual.end()),
                 is_open=False,
             )
+    else:
+        part = _sealed_part(id, body, serializers)
+        if part is not None:
+            return part
     header, start = split_header(body)
     task, content_type = _checked(header, envelope), header.get("ct")
     if not isinstance(content_type, str):
@@ -274,6 +284,28 @@ def sealed(envelope: Envelope, serializers: Mapping[str, Serializer]) -> Message
         raise kind(f"content type {content_type[:40]!r} is not accepted here")
     source = (serializer, body, start)
     return Message(id=id, task=task, args=_NOTHING, kwargs=_NO_OPTIONS, source=source, is_open=False, **options)
+
+
+def _sealed_part(id: str, body: bytes, serializers: Mapping[str, Serializer]) -> Message | None:
+    """Return the message of a part of a workflow whose header is as usual; ``None`` for any other."""
+    usual = _PART.match(body)
+    if usual is None:
+        return None
+    named, task, content_type, parent, graph, node, member = usual.groups()
+    serializer = serializers.get(content_type.decode())
+    if serializer is None or named.decode() != id:
+        return None
+    return _message(
+        id=id,
+        task=task.decode(),
+        args=_NOTHING,
+        kwargs=_NO_OPTIONS,
+        headers={},
+        parent=None if parent is None else parent.decode(),
+        link=Position(graph.decode(), int(node), None if member is None else int(member)),
+        source=(serializer, body, usual.end()),
+        is_open=False,
+    )
 
 
 def _arguments(payload: Any) -> tuple[list[Any], dict[str, Any]]:

@@ -17,6 +17,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -75,6 +76,12 @@ _SUCCESS = rank(State.SUCCESS)
 
 
 _quick_record = quickly(Record)
+# The header of a success as succeeded() writes it: recognised without a JSON parser.
+_USUAL = re.compile(
+    rb'\{"v":1,"state":"SUCCESS","ct":"([a-z0-9]{1,20})","queue":"([A-Za-z0-9_.:-]{1,120})",'
+    rb'"sent":([0-9]{1,11}\.[0-9]{6}),"attempt":(0|[1-9][0-9]{0,8}),"generation":(0|[1-9][0-9]{0,8}),'
+    rb'"worker":"([A-Za-z0-9_.:-]{1,200})","started":([0-9]{1,11}\.[0-9]{6}),"finished":([0-9]{1,11}\.[0-9]{6})\}\n'
+)
 
 
 def result_key(id: str) -> str:
@@ -415,6 +422,9 @@ def read_info(id: str, record: Record | None) -> Info:
     """
     if record is None:
         return Info(id=id)
+    usual = _USUAL.match(record.body)
+    if usual is not None:
+        return _read_success(id, record, usual)
     header, payload = split_frame(record.body)
     try:
         error = header.get("error", {})
@@ -440,6 +450,28 @@ def read_info(id: str, record: Record | None) -> Info:
         )
     except (KeyError, ValueError, AttributeError) as problem:
         raise DecodeError(f"record {record.key!r} is not a result of queuekit") from problem
+
+
+_quick_info = quickly(Info)
+
+
+def _read_success(id: str, record: Record, usual: re.Match[bytes]) -> Info:
+    """Return the information in the record of a success with a usual header."""
+    content_type, queue, sent, attempt, generation, worker, started, finished = usual.groups()
+    return _quick_info(
+        id=id,
+        state=State.SUCCESS,
+        task=record.task or "",
+        queue=queue.decode(),
+        attempt=int(attempt),
+        generation=int(generation),
+        sent=float(sent),
+        started=float(started),
+        finished=float(finished),
+        worker=worker.decode(),
+        content_type=content_type.decode(),
+        payload=record.body[usual.end() :],
+    )
 
 
 def _text(fields: Mapping[str, Any], key: str) -> str:

@@ -15,6 +15,7 @@ from queuekit.errors import DecodeError, EncodeError, TooLargeError
 from queuekit.retry import Fixed
 from queuekit.serializer import JsonSerializer, PickleSerializer
 from queuekit.signature import Signature
+from queuekit.wire.position import Position
 from queuekit.wire.signing import Signing, SigningKey
 
 JSON = {"json": JsonSerializer()}
@@ -57,6 +58,32 @@ def test_the_usual_header_is_like_any_other() -> None:
     body = encode(Signature("t"), id="id-1", serializer=JSON["json"])
 
     assert json.loads(body.split(b"\n", 1)[0]) == HEAD
+
+
+@given(
+    st.builds(
+        Position,
+        st.from_regex("[A-Za-z0-9_.:-]{1,9}", fullmatch=True),
+        st.integers(0, 2**31),
+        st.none() | st.integers(0, 2**31),
+    ),
+    st.none() | st.from_regex("[A-Za-z0-9_.:ä-]{1,9}", fullmatch=True),
+)
+def test_a_position_is_read_without_a_parser_as_with_one(link: Position, parent: str | None) -> None:
+    """The header of a part of a workflow that is recognised as usual says what it would say to a JSON parser."""
+    body = encode(Signature("t"), id="id-1", serializer=JSON["json"], link=link, parent=parent)
+    head, payload = body.split(b"\n", 1)
+    parsed = json.dumps(json.loads(head)).encode() + b"\n" + payload
+
+    assert read_or_refused(body) == read_or_refused(parsed)
+
+
+def read_or_refused(body: bytes) -> Message | str:
+    """Return the message in *body*, or why there is none."""
+    try:
+        return decode(Envelope(id="id-1", queue="q", body=body), JSON)
+    except DecodeError as error:
+        return str(error)
 
 
 def test_text_all_through_with_json() -> None:

@@ -58,6 +58,22 @@ def test_success_reads_back() -> None:
     assert (record.final, record.ttl, record.state, record.at, info.done) == (True, 60, "SUCCESS", 112.0, True)
 
 
+@given(
+    st.floats(0, 2e10),
+    st.integers(0, 10**9),
+    st.sampled_from(["json", "x-y", "50%d"]),
+    st.sampled_from(["w-1", "wörk"]),
+)
+def test_success_reads_back_without_a_parser_as_with_one(at: float, attempt: int, kind: str, worker: str) -> None:
+    """A header that is recognised as usual says what it would say to a JSON parser."""
+    delivery = attrs.evolve(DELIVERY, sent_at=at, envelope=attrs.evolve(DELIVERY.envelope, attempt=attempt))
+    record = succeeded(delivery, task="t", value=b"1", content_type=kind, ttl=60, worker=worker, times=(at, at + 1))
+    head, value = record.body.split(b"\n", 1)
+    parsed = attrs.evolve(record, body=json.dumps(json.loads(head)).encode() + b"\n" + value)
+
+    assert read_info("id-1", record) == read_info("id-1", parsed)
+
+
 def test_success_of_a_serializer_with_any_name_reads_back() -> None:
     """A percent sign in what every success of a task has in common is a letter like any other."""
     record = succeeded(DELIVERY, task="t", value=b"1", content_type="50%d", ttl=60, worker="w", times=(110.0, 112.0))
