@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Collection
+from functools import cache
 from textwrap import indent
 from typing import Any, NamedTuple
 
@@ -965,4 +966,11 @@ def _moment(epoch: float) -> str:
 
 def _data(event: Event) -> dict[str, Any]:
     """Return the ``extra`` of a log record, under one key: a key such as ``message`` would clash with logging's own."""
-    return {"queuekit": {"event": type(event).__name__, **attrs.asdict(event, recurse=False)}}
+    kind: Any = type(event)
+    return {"queuekit": {"event": kind.__name__, **{name: getattr(event, name) for name in _names(kind)}}}
+
+
+@cache
+def _names(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields of events of *kind*."""
+    return tuple(field.name for field in attrs.fields(kind))

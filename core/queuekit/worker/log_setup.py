@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from queuekit.context import TaskLogFilter
+from queuekit.logs.lines import LineHandler
 from queuekit.logs.plaintext import clean
 
 __all__ = ["JsonFormatter", "configure_logging"]
@@ -99,7 +100,7 @@ def configure_logging(*, level: str, style: str, worker: str = "") -> None:
     root = logging.getLogger()
     if root.handlers:
         return
-    handler = logging.StreamHandler()
+    handler = LineHandler()
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     handler.addFilter(TaskLogFilter(worker))
     root.addHandler(handler)

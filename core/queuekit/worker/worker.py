@@ -30,6 +30,7 @@ from queuekit.execution.outcome import Outcome, Run
 from queuekit.execution.outcome_hooks import OutcomeHooks
 from queuekit.execution.workflow_advance import WorkflowAdvancer
 from queuekit.ids import worker_name
+from queuekit.logs.lines import lines_together
 from queuekit.states import State
 from queuekit.wire.pauses import PAUSED, drain_key
 from queuekit.wire.records import CANCEL
@@ -902,10 +903,7 @@ class Worker:
                 self._in_flight.pop(run.serial, None)
                 if run.started is not None:
                     self._prefetch.observe(run.message.task, run.ended - run.started)
-            if outcome.event is not None and outcome.status != "lost":
-                self.app.events.emit(outcome.event)
-            if run is not None and run.ends_process and self._on_replace is not None:
-                self._on_replace(run.ends_process)
+        self._announce(outcomes)
         announce_settled(self._runtime.events, outcomes, worker=self.name, seconds=seconds)
         if serials:
             self._leases.done(serials)
@@ -914,3 +912,14 @@ class Worker:
             self._changed.notify_all()
         if self._hooks is not None:
             self._hooks.call(outcomes)
+
+    def _announce(self, outcomes: list[Outcome]) -> None:
+        """Emit the event of each outcome, and end this process if that was waiting for one of them."""
+        with lines_together():
+            for outcome in outcomes:
+                if outcome.event is not None and outcome.status != "lost":
+                    self.app.events.emit(outcome.event)
+        for outcome in outcomes:
+            run = outcome.run
+            if run is not None and run.ends_process and self._on_replace is not None:
+                self._on_replace(run.ends_process)

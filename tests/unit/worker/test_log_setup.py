@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ import pytest
 
 from queuekit.context import Context, enter, leave
 from queuekit.events import Events, TaskFinished
+from queuekit.logs.lines import lines_together
 from queuekit.worker.log_setup import configure_logging
 
 FIELDS = ["task_id", "task", "queue", "attempt", "worker", "pid"]
@@ -48,6 +50,45 @@ def test_text_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     date = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}"
     assert re.fullmatch(rf"{date} WARNING {os.getpid()} host-1: low on paper \[id-1\]", user)
     assert re.fullmatch(rf"{date} INFO    {os.getpid()} host-1: start t id-1", own)
+
+
+def test_lines_of_a_batch_are_written_together(capsys: pytest.CaptureFixture[str]) -> None:
+    """Within a batch, nothing is written before its end; then all lines are, in order."""
+    log = logging.getLogger("queuekit.task")
+    with configured("text"):
+        with lines_together():
+            log.info("one")
+            log.info("two")
+            within = lines(capsys)
+        log.info("three")
+
+    assert within == []
+    assert [line.rpartition(" ")[2] for line in lines(capsys)] == ["one", "two", "three"]
+
+
+def test_lines_of_a_batch_that_takes_long_are_written_before_its_end(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slow subscriber does not keep the lines of other tasks from the log."""
+    monkeypatch.setattr("queuekit.logs.lines._LONGEST", 0.0)
+    with configured("text"), lines_together():
+        logging.getLogger("queuekit.task").info("one")
+        within = lines(capsys)
+
+    assert [line.rpartition(" ")[2] for line in within] == ["one"]
+
+
+def test_other_threads_do_not_wait_for_a_batch(capsys: pytest.CaptureFixture[str]) -> None:
+    """Only the lines of the thread that works on the batch are held back."""
+    log = logging.getLogger("queuekit.task")
+    with configured("text"), lines_together():
+        log.info("held")
+        other = threading.Thread(target=log.info, args=("other",))
+        other.start()
+        other.join()
+        within = lines(capsys)
+
+    assert [line.rpartition(" ")[2] for line in within] == ["other"]
 
 
 def test_text_lines_have_tracebacks(capsys: pytest.CaptureFixture[str]) -> None:
