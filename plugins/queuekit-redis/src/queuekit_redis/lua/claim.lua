@@ -5,20 +5,18 @@
 local limit, lease, token, unique_prefix = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local bytes, oldest_dead, most_dead, marks = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
 local count, ends, marked, latest = 0, now + lease, 0, tonumber(ARGV[9])
-local byte = string.byte
+local byte, find = string.byte, string.find
 
 -- Counts the marks of messages, and of the workflows that they are parts of: an id begins with that of its workflow.
 local function count_marks(claims)
   local keys, workflows = {}, {}
   for at = 1, #claims, 2 do
     local id = claims[at]
-    local workflow = id:match('^(.-)%.')
+    local dot = find(id, '.', 1, true)
     keys[#keys + 1] = marks .. id
-    if workflow and not workflows[workflow] then
-      workflows[workflow] = true
-      keys[#keys + 1] = marks .. workflow
-    end
+    if dot then workflows[id:sub(1, dot - 1)] = true end
   end
+  for workflow in pairs(workflows) do keys[#keys + 1] = marks .. workflow end
   marked = marked + call('EXISTS', unpack(keys))
 end
 
