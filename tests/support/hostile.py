@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-__all__ = ["MINUTES", "Fuzzer", "bent", "swapped", "swapped_json"]
+__all__ = ["MINUTES", "WORDS", "Fuzzer", "bent", "swapped", "swapped_json"]
 
 MINUTES = 10.0 * float(os.environ.get("QUEUEKIT_TEST_FUZZ", "1"))
 """Of CPU, for all fuzzers together."""
@@ -23,7 +23,7 @@ _HANGS = 20.0
 """Seconds of CPU that one input may take."""
 _GROWTH = 200_000_000
 """Bytes by which the process may grow."""
-_WORDS: list[Any] = [
+WORDS: list[Any] = [
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**64), 10**400, 0.0, -0.5, 1e300, math.nan, math.inf, -math.inf,
     "", "x", "json", "pickle", "default", "0", "-1", "NaN", "1h", "a.b", "a b", "../../etc/passwd", "\x00", "\x1b[31m",
     "\x9b31m", "\u202e", "\ud800", "\n", "9" * 500, "x" * 3_000, "é" * 200, [], [[]], [None], [1, 2], {}, {"": 1},
@@ -75,12 +75,12 @@ def swapped(value: Any, chance: random.Random) -> Any:
         if way == 0:
             return {name: item for name, item in value.items() if name != key}
         if way == 1:
-            return value | {chance.choice([*value, "v", "x", ""]): chance.choice(_WORDS)}
+            return value | {chance.choice([*value, "v", "x", ""]): chance.choice(WORDS)}
         return value | {key: swapped(value[key], chance)}
     if isinstance(value, list) and value and chance.random() < 0.9:
         place = chance.randrange(len(value))
         return [*value[:place], swapped(value[place], chance), *value[place + 1 :]]
-    return chance.choice(_WORDS)
+    return chance.choice(WORDS)
 
 
 def swapped_json(text: bytes, chance: random.Random) -> bytes:

@@ -17,9 +17,10 @@ import attrs
 
 from queuekit.backend import Backend, Record
 from queuekit.envelope import Envelope
-from queuekit.errors import OptionError, did_you_mean
-from queuekit.limits import Limit, Rate, digest, parse_rate
+from queuekit.errors import DecodeError, OptionError, did_you_mean
+from queuekit.limits import Limit, Rate, digest
 from queuekit.values import frozen, quickly
+from queuekit.wire.fields import checked, is_count, is_moment, is_text, or_none, read_object
 
 __all__ = [
     "LIMIT",
@@ -205,21 +206,19 @@ def _standing(place: LimitKey, records: Mapping[str, Record]) -> Standing:
 
 
 def number_in(record: Record, name: str) -> float:
-    """Return a number in the body of *record*; 0 if it cannot be read."""
+    """Return a time in the body of *record*, in UTC epoch seconds; 0 if it cannot be read."""
     try:
-        value = json.loads(record.body)[name]
-        return float(value)
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return float(checked(read_object(record.body), {name: is_moment})[name])
+    except (DecodeError, KeyError):
         return 0.0
 
 
 def read_override(record: Record, rate: Rate) -> Rate:
     """Return *rate* with the numbers that *record* holds; *rate* itself if they cannot be read."""
     try:
-        data = json.loads(record.body)
-        parse_rate(data["limit"])
+        data = checked(read_object(record.body), {"limit": is_text, "burst": or_none(is_count)})
         return attrs.evolve(rate, limit=data["limit"], burst=data.get("burst") or rate.burst)
-    except (ValueError, TypeError, KeyError, RecursionError, OptionError):
+    except (DecodeError, KeyError, OptionError):
         return rate
 
 

@@ -7,7 +7,7 @@ can release one unseen. A slot is an entry with a holder and an end, never a cou
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from queuekit.envelope import Envelope
 from queuekit.errors import OptionError
 from queuekit.limits import Concurrency, digest
 from queuekit.values import define, frozen
+from queuekit.wire.fields import is_count, is_moment
 
 __all__ = [
     "BEAT",
@@ -321,43 +322,66 @@ def read_most(record: Record, most: int) -> int:
     data = _parsed(record.body)
     try:
         return Concurrency(int(data["limit"])).most
-    except (ValueError, TypeError, KeyError, OptionError):
+    except (ValueError, TypeError, KeyError, OverflowError, OptionError):
         return most
 
 
 def _state(data: dict[str, Any], place: SlotKey) -> SlotState:
     holders = {
-        str(id): Holder(_claim(*claim), float(until), None if waiter is None else _waiter(*waiter), "".join(slot))
+        str(id): Holder(
+            _claim(*claim), _moment(until), None if waiter is None else _waiters([waiter])[0], "".join(slot)
+        )
         for id, (claim, until, waiter, *slot) in data.get("hold", {}).items()
     }
     shared = [one.slot for one in holders.values() if one.slot]
     return SlotState(
         place,
-        int(data.get("most", 1)),
+        max(1, _counts(data.get("most", 1))[0]),
         holders=holders,
-        front=[_waiter(*row) for row in data.get("front", ())],
-        parts=[(str(key), int(count)) for key, count in data.get("parts", ())],
-        back=[_waiter(*row) for row in data.get("back", ())],
-        extended=float(data.get("extended", 0.0)),
+        front=_waiters(data.get("front", ())),
+        parts=[(str(key), _counts(count)[0]) for key, count in data.get("parts", ())],
+        back=_waiters(data.get("back", ())),
+        extended=_moment(data.get("extended", 0.0)),
         task=str(data.get("task", "")),
         sharing=len(shared) - len(set(shared)),
     )
 
 
+def _moment(value: Any) -> float:
+    if not is_moment(value):
+        raise ValueError("not a time")
+    return float(value)
+
+
+def _counts(*values: Any) -> tuple[int, ...]:
+    if not all(map(is_count, values)):
+        raise ValueError("not counts")
+    return values
+
+
 def _claim(generation: int, attempt: int, step: int, number: int) -> Claim:
-    return int(generation), int(attempt), int(step), int(number)
+    _counts(generation, attempt, step, number)
+    return generation, attempt, step, number
 
 
-def _waiter(queue: str, id: str, token: str, *claim: int) -> Waiter:
-    number, generation, attempt, step = claim
-    return Waiter(str(queue), str(id), str(token), int(number), int(generation), int(attempt), int(step))
+_KINDS = (str, str, str, int, int, int, int)
+"""Types of what a record says of a waiter."""
+
+
+def _waiters(rows: Iterable[Any]) -> list[Waiter]:
+    found = list(map(Waiter._make, rows))
+    # By column, since a line of a hundred is read at each step: a call for each value would take three times as long.
+    for kind, column in zip(_KINDS, zip(*found, strict=True), strict=False):
+        if {*map(type, column)} != {kind} or (kind is int and not (is_count(min(column)) and is_count(max(column)))):
+            raise ValueError("not waiters")
+    return found
 
 
 def waiters_in(part: Record | None) -> list[Waiter]:
     """Return who waits in a part of a line; nobody if its record is gone."""
     data = [] if part is None else _parsed(part.body)
     try:
-        return [_waiter(*row) for row in data]
+        return _waiters(data)
     except (ValueError, TypeError):
         return []
 

@@ -8,18 +8,18 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
 import attrs
 
 from queuekit.backend import Record
 from queuekit.client.runtime import Runtime
-from queuekit.errors import UnavailableError
+from queuekit.errors import DecodeError, UnavailableError
 from queuekit.events import OperatorActed
 from queuekit.ids import LONGEST_PERSON, check_length, new_id
 from queuekit.logs.plaintext import clean
 from queuekit.timelimit import time_limit
 from queuekit.values import frozen
+from queuekit.wire.fields import Check, checked, is_count, is_list, is_moment, is_text, read_object
 
 __all__ = ["ACTION", "Action", "named", "person", "read_action", "record_action"]
 
@@ -97,14 +97,18 @@ def record_action(
     return action
 
 
+_ACTION: dict[str, Check] = {
+    **dict.fromkeys(("what", "by", "on", "why"), is_text),
+    "at": is_moment,
+    "count": is_count,
+    "ids": lambda value: is_list(value) and all(map(is_text, value)),
+}
+
+
 def read_action(record: Record) -> Action | None:
     """Return the action in *record*; ``None`` if it is not one."""
     try:
-        fields: Any = json.loads(record.body)
-        texts = {name: fields.get(name, "") for name in ("what", "by", "on", "why")}
-        ids, count, at = fields.get("ids", []), fields.get("count", 0), float(fields["at"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError):
+        fields = checked(read_object(record.body), _ACTION)
+        return Action(**fields | {"ids": tuple(fields.get("ids", ()))})
+    except (DecodeError, TypeError):
         return None
-    if not all(isinstance(text, str) for text in [*texts.values(), *(ids if isinstance(ids, list) else [None])]):
-        return None
-    return Action(at=at, count=count if type(count) is int else 0, ids=tuple(ids), **texts)

@@ -14,8 +14,10 @@ import attrs
 
 from queuekit.backend import Backend, Record
 from queuekit.config.settings import EVERY_QUEUE
+from queuekit.errors import DecodeError
 from queuekit.operations.admin import Admin
 from queuekit.values import frozen
+from queuekit.wire.fields import checked, is_count, is_moment, read_object
 
 __all__ = ["Dropped", "dropped_before", "trim"]
 
@@ -105,8 +107,7 @@ def _key(queue: str) -> str:
 
 def _read(queue: str, record: Record | None) -> Dropped:
     try:
-        fields: Any = {} if record is None else json.loads(record.body)
-        age, count, at = (fields.get(name, 0) for name in ("age", "count", "at"))
-        return Dropped(queue=queue, age=int(age), count=int(count), at=float(at))
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        fields = {} if record is None else read_object(record.body)
+        return Dropped(queue=queue, **checked(fields, {"age": is_count, "count": is_count, "at": is_moment}))
+    except DecodeError:
         return Dropped(queue=queue)

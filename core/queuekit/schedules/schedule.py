@@ -12,25 +12,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import attrs
 
 from queuekit.backend import Record
-from queuekit.durations import LONGEST
 from queuekit.durations import parse as parse_duration
 from queuekit.envelope import Unique, join_frame, split_frame
 from queuekit.errors import DecodeError, ScheduleError, TooLargeError
 from queuekit.ids import check_name, is_name
 from queuekit.schedules.due import MISFIRES, OVERLAPS, Misfire, Overlap
 from queuekit.schedules.triggers import When, form_of, when_from_dict
-from queuekit.schedules.wall_clock import LAST
 from queuekit.serializer import Serializer
 from queuekit.signature import Signature
 from queuekit.tasks.task import Task
 from queuekit.values import frozen
 from queuekit.wire.call_options import choice
+from queuekit.wire.fields import Check, checked, is_count, is_flag, is_moment, is_span, is_text, or_none, read_object
 from queuekit.wire.signing import Signing
 from queuekit.workflows.workflow import Chain, Chord, Group, Part, part_from_dict
 
@@ -56,7 +55,6 @@ GRACE = 60.0
 VERSION = 1
 _WEEK = 7 * 86_400.0
 _LONGEST_NAME = 100
-_MOST_COUNTED = 2**53
 
 
 def _check_when(_self: Any, _attribute: Any, value: Any) -> None:
@@ -273,8 +271,7 @@ def read_entry(record: Record, signing: Signing | None = None) -> StoredSchedule
     name = record.key.removeprefix(ENTRIES)
     if not is_name(name) or type(head.get("when")) is not dict:
         raise DecodeError(f"record {record.key!r} is not a schedule")
-    fields = {field: head[field] for field in _ENTRY if field in head}
-    _check_fields(record, fields, _ENTRY)
+    fields = checked(head, _ENTRY, what=f"record {record.key!r}")
     when = when_from_dict(head["when"])
     try:
         return StoredSchedule(name=name, when=when, payload=payload, version=record.version, **fields)
@@ -287,64 +284,33 @@ def read_progress(record: Record | None) -> Progress:
     if record is None:
         return Progress()
     try:
-        data = json.loads(record.body)
-        fields = {field: data[field] for field in _PROGRESS if field in data}
-        _check_fields(record, fields, _PROGRESS)
-        return Progress(**fields)
-    except (ValueError, TypeError, RecursionError, DecodeError):
+        return Progress(**checked(read_object(record.body), _PROGRESS))
+    except DecodeError:
         at = record.rank / 1000
-        return Progress(at=at if _is_moment(at) else 0.0)
+        return Progress(at=at if is_moment(at) else 0.0)
 
 
-def _is_moment(value: Any) -> bool:
-    """Return whether *value* is a time in UTC epoch seconds within the supported range."""
-    return type(value) in {int, float} and 0 <= value < LAST
-
-
-def _is_span(value: Any) -> bool:
-    return type(value) in {int, float} and 0 <= value <= LONGEST
-
-
-def _is_text(value: Any) -> bool:
-    return type(value) is str
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _MOST_COUNTED
-
-
-def _or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or check(value)
-
-
-_ENTRY: dict[str, Callable[[Any], bool]] = {
-    "about": _is_text,
+_ENTRY: dict[str, Check] = {
+    "about": is_text,
     "misfire": lambda value: value in MISFIRES,
     "overlap": lambda value: value in OVERLAPS,
-    "grace": _is_span,
+    "grace": is_span,
     "source": lambda value: value in ("code", "added"),
-    "since": _is_moment,
-    "paused": lambda value: type(value) is bool,
-    "orphaned": _or_none(_is_moment),
-    "digest": _is_text,
-    "content_type": _is_text,
+    "since": is_moment,
+    "paused": is_flag,
+    "orphaned": or_none(is_moment),
+    "digest": is_text,
+    "content_type": is_text,
 }
 """Checks of the fields of a stored schedule."""
-_PROGRESS: dict[str, Callable[[Any], bool]] = {
-    "at": _is_moment,
-    "last": _or_none(_is_moment),
+_PROGRESS: dict[str, Check] = {
+    "at": is_moment,
+    "last": or_none(is_moment),
     "id": lambda value: value == "" or (type(value) is str and is_name(value)),
-    **dict.fromkeys(("sent", "missed", "skipped", "failed"), _is_count),
-    "error": _is_text,
+    **dict.fromkeys(("sent", "missed", "skipped", "failed"), is_count),
+    "error": is_text,
 }
 """Checks of the fields of a stored progress."""
-
-
-def _check_fields(record: Record, fields: Mapping[str, Any], checks: Mapping[str, Callable[[Any], bool]]) -> None:
-    """Raise an error if a stored field is not valid: other programs may have written it."""
-    for name, value in fields.items():
-        if not checks[name](value):
-            raise DecodeError(f"record {record.key!r}: {name} is not valid: {repr(value)[:60]}")
 
 
 def about(call: Part) -> str:

@@ -24,6 +24,7 @@ from queuekit.backend import Record
 from queuekit.envelope import MAX_HEADER_BYTES, Envelope, Lane, join_frame, split_frame, split_header
 from queuekit.errors import DecodeError
 from queuekit.values import frozen, quick_frozen
+from queuekit.wire.fields import Check, checked, is_flag, is_moment, is_name, is_priority, is_text, or_none
 
 __all__ = [
     "MERGE",
@@ -204,6 +205,22 @@ class KeyState:
         return Record(key=key, body=join_frame(head, body), ttl=merge.ttl + later, version=self.version, task=self.task)
 
 
+def _is_lane(value: Any) -> bool:
+    """Return whether *value* is what a record says of a lane."""
+    fields = checked(value, _LANE, what="lane")
+    return len(fields) == len(_LANE) == len(value)
+
+
+_LANE: dict[str, Check] = {
+    "key": is_text,
+    "weight": lambda value: type(value) in {int, float} and 0.01 <= value <= 1_000,  # noqa: PLR2004 - as fair_by has it
+}
+_CONTENT: dict[str, Check] = {"priority": is_priority, "expires": or_none(is_moment), "lane": or_none(_is_lane)}
+_RUNNING: dict[str, Check] = {"id": is_name, "queue": is_name, "since": is_moment}
+_WAITING: dict[str, Check] = {**_RUNNING, "due": is_moment, "latest": is_moment, "sent": is_flag}
+_STATE: dict[str, Check] = {"task": is_text, "closing": is_flag, "asked": is_moment}
+
+
 def read_state(record: Record | None) -> KeyState:
     """Return the state that *record* holds; an empty one if there is none, or if it cannot be read."""
     if record is None:
@@ -212,17 +229,11 @@ def read_state(record: Record | None) -> KeyState:
         head, body = split_frame(record.body)
         running, waiting = head["running"], head["waiting"]
         if waiting is not None:
-            content = CallContent(**waiting.pop("content"), body=body)
-            waiting = Waiting(**waiting, content=content)
-        return KeyState(
-            task=head["task"],
-            running=None if running is None else Running(**running),
-            closing=head["closing"],
-            waiting=waiting,
-            asked=head["asked"],
-            version=record.version,
-        )
-    except (DecodeError, KeyError, TypeError, AttributeError):
+            content = CallContent(**checked(waiting["content"], _CONTENT), body=body)
+            waiting = Waiting(**checked(waiting, _WAITING), content=content)
+        running = None if running is None else Running(**checked(running, _RUNNING))
+        return KeyState(running=running, waiting=waiting, version=record.version, **checked(head, _STATE))
+    except (DecodeError, KeyError, TypeError):
         return KeyState(version=record.version)
 
 
@@ -335,8 +346,8 @@ def read_content(record: Record | None) -> CallContent | None:
     """Return what a message runs with; ``None`` if nothing readable says so."""
     try:
         head, body = split_frame(record.body) if record is not None else ({}, b"")
-        return CallContent(body=body, priority=head["priority"], expires=head["expires"])
-    except (DecodeError, KeyError, TypeError):
+        return CallContent(body=body, **checked(head, _CONTENT))
+    except (DecodeError, TypeError):
         return None
 
 

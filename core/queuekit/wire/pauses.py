@@ -15,8 +15,10 @@ from typing import Any
 import attrs
 
 from queuekit.backend import Record
+from queuekit.errors import DecodeError
 from queuekit.logs.plaintext import clean
 from queuekit.values import frozen
+from queuekit.wire.fields import checked, is_list, is_moment, is_span, is_text, or_none, read_object
 
 __all__ = [
     "LONGEST_PAUSES",
@@ -112,10 +114,10 @@ def read_pauses(record: Record | None, *, now: float) -> tuple[Pause, ...]:
     if record is None:
         return ()
     try:
-        fields: Any = json.loads(record.body)
-        passed = now - float(fields["at"]) if record.ttl is None else float(fields["ttl"]) - record.ttl
-        rows = list(fields["pauses"])
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        fields = checked(read_object(record.body), {"at": is_moment, "ttl": is_span, "pauses": is_list})
+        passed = now - fields["at"] if record.ttl is None else fields["ttl"] - record.ttl
+        rows = fields["pauses"]
+    except (DecodeError, KeyError):
         return ()
     read = (_read(row, max(0.0, passed)) for row in rows)
     return tuple(pause for pause in read if pause is not None)
@@ -129,10 +131,10 @@ def _read(row: Any, passed: float) -> Pause | None:
             "queue": str(queue),
             "task": str(task),
             "where": list(where),
-            "at": int() | float() as at,
-            "left": int() | float() | None as left,
+            "at": at,
+            "left": left,
             **more,
-        } if queue or task:
+        } if (queue or task) and is_moment(at) and or_none(is_span)(left):
             rest = None if left is None else left - passed
             if rest is not None and rest <= 0:
                 return None
@@ -160,9 +162,8 @@ def drain_record(worker: str, wish: Drain) -> Record:
 def read_drain(record: Record) -> Drain:
     """Return the content of a request to drain; empty if it is damaged."""
     try:
-        fields: Any = json.loads(record.body)
-        return Drain(by=str(fields.get("by", "")), at=float(fields.get("at", 0.0)))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        return Drain(**checked(read_object(record.body), {"by": is_text, "at": is_moment}))
+    except DecodeError:
         return Drain()
 
 

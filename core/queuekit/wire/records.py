@@ -33,6 +33,7 @@ from queuekit.logs.plaintext import clean
 from queuekit.serializer import Serializer
 from queuekit.states import FINAL, State, rank
 from queuekit.values import frozen, quickly
+from queuekit.wire.fields import Check, checked, is_flag, is_moment, is_text, or_none, read_object
 from queuekit.wire.merges import Merge, read_merge
 
 __all__ = [
@@ -170,15 +171,20 @@ def cancel_mark(id: str, *, ttl: float, wish: Cancellation | None = None, ended:
     return Record(key=cancel_key(id), body=json.dumps(attrs.asdict(wish)).encode(), ttl=ttl, rank=place)
 
 
+_CANCELLATION: dict[str, Check] = {
+    **dict.fromkeys(("by", "did", "worker"), is_text),
+    "at": or_none(is_moment),
+    "hard": is_flag,
+}
+
+
 def read_cancellation(record: Record) -> Cancellation:
     """Return the content of a cancel mark; empty if the mark is damaged."""
     try:
-        fields = json.loads(record.body or b"{}")
-        texts = {name: clean(str(fields.get(name, ""))) for name in ("by", "did", "worker")}
-        at = None if fields.get("at") is None else float(fields["at"])
-        return Cancellation(at=at, hard=fields.get("hard") is True, **texts)
-    except (ValueError, TypeError, AttributeError):
+        fields = checked(read_object(record.body or b"{}"), _CANCELLATION)
+    except DecodeError:
         return Cancellation()
+    return Cancellation(**fields | {name: clean(fields.get(name, "")) for name in ("by", "did", "worker")})
 
 
 def pending(

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 import attrs
 
 from queuekit.backend import Record
+from queuekit.errors import DecodeError
 from queuekit.logs.plaintext import clean
 from queuekit.values import frozen
+from queuekit.wire.fields import Check, checked, is_count, is_flag, is_span, is_text, read_object
 
 __all__ = ["Frame", "StackReport", "answer_key", "ask_key", "asking", "read_report", "reported", "token_of"]
 
@@ -95,16 +96,22 @@ def reported(id: str, token: str, report: StackReport) -> Record:
     return Record(key=answer_key(id), body=json.dumps(fields).encode(), ttl=_TTL)
 
 
+_FRAME: dict[str, Check] = {"file": is_text, "line": is_count, "function": is_text, "code": is_text}
+_REPORT: dict[str, Check] = {
+    **dict.fromkeys(("worker", "host", "kind", "task", "note"), is_text),
+    **dict.fromkeys(("pid", "others"), is_count),
+    "seconds": is_span,
+    "replaceable": is_flag,
+}
+
+
 def read_report(record: Record | None, token: str) -> StackReport | None:
     """Return the answer to the request *token*; ``None`` if the record holds no such answer."""
     try:
-        fields: Any = {} if record is None else json.loads(record.body)
-        if not isinstance(fields, dict) or fields.pop("token", None) != token:
+        fields = {} if record is None else read_object(record.body)
+        if fields.get("token") != token:
             return None
-        frames = tuple(
-            Frame(str(file), int(line), str(function), str(code)) for file, line, function, code in fields.pop("frames")
-        )
-        known = {one.name for one in attrs.fields(StackReport)}
-        return StackReport(frames=frames, **{name: value for name, value in fields.items() if name in known})
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        rows = [checked(dict(zip(_FRAME, row, strict=True)), _FRAME) for row in fields["frames"]]
+        return StackReport(frames=tuple(Frame(**row) for row in rows), **checked(fields, _REPORT))
+    except (DecodeError, ValueError, TypeError, KeyError):
         return None
