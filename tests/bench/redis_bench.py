@@ -26,7 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import psutil  # noqa: E402 - after the path
 import redis  # noqa: E402 - ...
-from redis_wake import ANSWER, BELL  # noqa: E402 - it is found by the line above
+from redis_wake import ANSWER, NOTIFIER  # noqa: E402 - it is found by the line above
 from run import _drained, _process, _worker  # noqa: E402 - the same CLI, the same way to count
 
 from support.redis_servers import RedisServer, need  # noqa: E402 - ...
@@ -328,7 +328,7 @@ def _raw_consumer(url: str, kind: str) -> Iterator[Callable[[], float]]:
         time.sleep(0.01)
         number, since = next(numbers), time.monotonic()
         if kind == "plain":
-            client.lpush(BELL, b"1")
+            client.lpush(NOTIFIER, b"1")
         else:
             same(keys=["wake", f"wake:{number}"], args=[str(number), body, *record])
         time.sleep(0.01)

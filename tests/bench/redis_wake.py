@@ -15,14 +15,14 @@ import time
 
 import redis
 
-__all__ = ["ANSWER", "BELL", "CLAIM", "MESSAGE"]
+__all__ = ["ANSWER", "CLAIM", "MESSAGE", "NOTIFIER"]
 
-BELL, ANSWER, MESSAGE = "wake:b", "wake:answer", "wake:m"
+NOTIFIER, ANSWER, MESSAGE = "wake:notifier", "wake:answer", "wake:m"
 CLAIM = """
 local time = redis.call('TIME')
 local now = time[1] * 1e6 + time[2]
 local taken = redis.call('ZPOPMIN', 'wake:r', 8)
-redis.call('DEL', 'wake:b')
+redis.call('DEL', 'wake:notifier')
 if #taken == 0 then return {} end
 local bodies = redis.call('HMGET', 'wake:m', taken[1])
 redis.call('HSET', 'wake:claims', taken[1], 'token')
@@ -36,14 +36,14 @@ def main() -> None:
     client = redis.Redis.from_url(sys.argv[1], socket_timeout=None)
     if sys.argv[2] == "plain":
         while True:
-            client.brpop(BELL)
+            client.brpop(NOTIFIER)
             client.lpush(ANSWER, repr(time.monotonic()))
     claim = client.script_load(CLAIM)
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_run, args=(inbox, redis.Redis.from_url(sys.argv[1])), daemon=True).start()
     while True:
         batch = client.pipeline(transaction=False)
-        batch.blpop(BELL, 0)
+        batch.blpop(NOTIFIER, 0)
         batch.evalsha(claim, 0)
         _, taken = batch.execute()
         for body in taken[3::4]:

@@ -61,7 +61,7 @@ def test_does_the_upkeep(sender: RedisBroker, worker: RedisBroker, fill: Callabl
     """A worker with no room goes on looking after the queue, also where it finds that others should be woken."""
     sender.send([message()])
     take(worker, limit=0)
-    raw.delete(*raw.keys("*:bell"))
+    raw.delete(*raw.keys("*:notifier"))
     fill()
 
     assert take(worker, limit=0) == []

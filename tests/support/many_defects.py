@@ -114,33 +114,33 @@ class PagesByLevel(Defective):
 class _One:
     """Wakes whoever has waited longest, instead of all."""
 
-    def __init__(self, bell: threading.Condition) -> None:
-        self._bell: Any = bell
+    def __init__(self, condition: threading.Condition) -> None:
+        self._condition: Any = condition
 
     def notify_all(self) -> None:
-        self._bell.notify(1)
+        self._condition.notify(1)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._bell, name)
+        return getattr(self._condition, name)
 
     def __enter__(self) -> object:
-        return self._bell.__enter__()
+        return self._condition.__enter__()
 
     def __exit__(self, *error: object) -> None:
-        self._bell.__exit__(*error)
+        self._condition.__exit__(*error)
 
 
 class WakesOne(Defective):
     """Wakes one of those who wait, whatever it waits for, and once for a batch."""
 
     def send(self, envelopes: Sequence[Envelope]) -> list[str]:
-        bell = self._engine.sent
-        one: Any = _One(bell)
+        condition = self._engine.sent
+        one: Any = _One(condition)
         self._engine.sent = one
         try:
             return super().send(envelopes)
         finally:
-            self._engine.sent = bell
+            self._engine.sent = condition
 
 
 class RetriesQuietly(Defective):

@@ -186,7 +186,7 @@ class _Hold:
         id, claim, now = self._waiter.id, self._waiter.claim, self._store.clock.monotonic()
         if now >= self._until:
             self._until = float("inf")
-            self._warn("a slot of the limit %s may have another holder: its block was not heard of for %g s")
+            self._warn("a slot of the limit %s may have another holder: its block has shown no sign of life for %g s")
         try:
             if release:
                 self._slots.release([(self._place, id, claim)], self._store.now())

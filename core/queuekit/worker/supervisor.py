@@ -142,7 +142,7 @@ class Supervisor:
         self.app, self._ref = app, ref
         self._burst, self._name = burst, name
         self._wait_for = wait_for
-        self._bell: socket.socket | None = None
+        self._notifier: socket.socket | None = None
         """What wakes the wait for news."""
         self._settings = app.config.worker
         self._portable = app.runtime.broker.capabilities.portable_leases
@@ -198,7 +198,7 @@ class Supervisor:
     def _run(self) -> int:
         require(self.app.runtime, self.app.tasks, self.app.declared)
         self.app.plugins.call("queuekit_worker_boot", raising=True, worker=self)
-        with _signals(self._signal) as (wake, self._bell):
+        with _signals(self._signal) as (wake, self._notifier):
             if self._engines_answer(wake):
                 self.app.events.emit(WorkerStarted(lines=self.banner()))
                 for number in range(self._settings.processes):
@@ -226,9 +226,9 @@ class Supervisor:
         self._ring()
 
     def _ring(self) -> None:
-        if self._bell is not None:
+        if self._notifier is not None:
             with suppress(OSError):  # full: the wait wakes up anyway; or closed: the supervisor has ended
-                self._bell.send(b"\0")
+                self._notifier.send(b"\0")
 
     def _engines_answer(self, wake: socket.socket) -> bool:
         """Wait until broker and backend answer; return false if a signal arrives first.
@@ -330,7 +330,7 @@ class Supervisor:
         """Clean up after dead processes whose pipes are still open, because programs that they started hold copies."""
         for child in list(self._children.values()):
             if child.process.poll() is not None:
-                self._bury(child)
+                self._handle_exit(child)
 
     def _start_again(self) -> None:
         """Restart the processes whose pause after a death is over.
@@ -444,7 +444,7 @@ class Supervisor:
         try:
             word = child.pipe.recv()
         except (EOFError, OSError):
-            self._bury(child)
+            self._handle_exit(child)
             return
         if isinstance(word, Ready):
             child.ready, child.name = True, word.name
@@ -533,7 +533,7 @@ class Supervisor:
             )
         return child
 
-    def _bury(self, child: _Child) -> None:
+    def _handle_exit(self, child: _Child) -> None:
         """Clean up after a process that ended, and restart it if it was not told to stop."""
         del self._children[child.number]
         code = child.process.wait()

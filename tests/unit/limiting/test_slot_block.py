@@ -227,7 +227,7 @@ def test_block_says_that_it_lost_touch(caplog: pytest.LogCaptureFixture) -> None
     app.close()
 
     assert [record.getMessage() for record in caplog.records if record.name == "queuekit.lock"] == [
-        "a slot of the limit crm may have another holder: its block was not heard of for 30 s",
+        "a slot of the limit crm may have another holder: its block has shown no sign of life for 30 s",
         "cannot free a slot of the limit crm, which is free in at most 30 s",
     ]
 

@@ -71,7 +71,7 @@ class Processes(Supervisor):
         """Let a process end."""
         child: Any = self._named(name)
         child.process.code = code
-        self._bury(child)
+        self._handle_exit(child)
         for helper in self._helpers:
             helper.join()
 

@@ -324,7 +324,7 @@ def test_tells_how_a_process_ended_whose_memory_is_released(monkeypatch: pytest.
         judge(*args)
 
     monkeypatch.setattr(supervisor, "_judge", late)
-    supervisor._bury(child)
+    supervisor._handle_exit(child)
 
     assert [delivery.id in event.how for event in crashed] == [True]
 
@@ -503,7 +503,7 @@ def test_a_signal_while_engines_are_asked_is_no_answer(monkeypatch: pytest.Monke
         return None
 
     monkeypatch.setattr(supervisor, "_ask_engines", ask)
-    with _signals(lambda *_: None) as (wake, _bell):
+    with _signals(lambda *_: None) as (wake, _notifier):
         answered = supervisor._engines_answer(wake)
 
     assert (answered, back) == (False, [])

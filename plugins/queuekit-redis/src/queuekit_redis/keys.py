@@ -1,29 +1,29 @@
 """The names of all keys. The keys of a queue share a hash tag, so that they are in one slot of a Cluster.
 
-================================  =====================================================================================
-``<prefix>:{<queue>}:messages``   hash: id to message, or to the tombstone of one that has left
-``<prefix>:{<queue>}:claims``     hash: id to number, crashes, place and token
-``<prefix>:{<queue>}:ready``      sorted set of ids, by priority and due time
-``<prefix>:{<queue>}:delayed``    sorted set of priority and id, by due time
-``<prefix>:{<queue>}:leased``     sorted set of ids, by the end of the lease
-``<prefix>:{<queue>}:dead``       sorted set of ids, by time of death
-``<prefix>:{<queue>}:graves``     hash: id to reason, holder and error
-``<prefix>:{<queue>}:gone``       list: ids to forget, and when
-``<prefix>:{<queue>}:lanes``      sorted set of priority and lane, by the tag of the lane's last message
-``<prefix>:{<queue>}:turns``      hash: priority to the time of all lanes
-``<prefix>:{<queue>}:clock``      the latest position in the queue
-``<prefix>:{<queue>}:bell``       list of at most one entry: notifies a waiting worker
-``<prefix>:{<queue>}:wake:<n>``   list of one entry, short-lived: wakes a single worker that must stop
-``<prefix>:{<queue>}:discarded``  number of dead letters that were discarded by rule
-``<prefix>:layout``               version of this layout
-``<prefix>:queues``               set of the names of queues
-``<prefix>:unique:<key>``         holder of a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
-``<prefix>:record:<key>``         a record of the backend
-``<prefix>:listed:<kind>:``       sorted set of the keys of records of that kind, by the end of their life
-``<prefix>:group:<name>``         set of the members that have joined
-``<prefix>:final:<db>:<key>``     channel on which a final record is published
-``<prefix>:final:<db>:``          channel to which every listener to any of these subscribes
-================================  =====================================================================================
+=====================================  ================================================================================
+``<prefix>:{<queue>}:messages``        hash: id to message, or to the tombstone of one that has left
+``<prefix>:{<queue>}:claims``          hash: id to number, crashes, place and token
+``<prefix>:{<queue>}:ready``           sorted set of ids, by priority and due time
+``<prefix>:{<queue>}:delayed``         sorted set of priority and id, by due time
+``<prefix>:{<queue>}:leased``          sorted set of ids, by the end of the lease
+``<prefix>:{<queue>}:dead``            sorted set of ids, by time of death
+``<prefix>:{<queue>}:death_records``   hash: id to reason, holder and error
+``<prefix>:{<queue>}:gone``            list: ids to forget, and when
+``<prefix>:{<queue>}:lanes``           sorted set of priority and lane, by the tag of the lane's last message
+``<prefix>:{<queue>}:turns``           hash: priority to the time of all lanes
+``<prefix>:{<queue>}:clock``           the latest position in the queue
+``<prefix>:{<queue>}:notifier``        list of at most one entry: notifies a waiting worker
+``<prefix>:{<queue>}:wake:<n>``        list of one entry, short-lived: wakes a single worker that must stop
+``<prefix>:{<queue>}:discarded``       number of dead letters that were discarded by rule
+``<prefix>:layout``                    version of this layout
+``<prefix>:queues``                    set of the names of queues
+``<prefix>:unique:<key>``              holder of a unique key (on a Cluster ``<prefix>:{<queue>}:unique:<key>``)
+``<prefix>:record:<key>``              a record of the backend
+``<prefix>:listed:<kind>:``            sorted set of the keys of records of that kind, by the end of their life
+``<prefix>:group:<name>``              set of the members that have joined
+``<prefix>:final:<db>:<key>``          channel on which a final record is published
+``<prefix>:final:<db>:``               channel to which every listener to any of these subscribes
+=====================================  ================================================================================
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Keys:
 
     def notifier(self, queue: str) -> str:
         """Return the key of the list that notifies the waiters for *queue*."""
-        return f"{self.queue(queue)}:bell"
+        return f"{self.queue(queue)}:notifier"
 
     def wake(self, queue: str, name: str) -> str:
         """Return the key of the list that wakes only the waiter *name* for *queue*."""

@@ -38,8 +38,9 @@ local function queue(base)
   if not q then
     q = {
       base = base, messages = base .. ':messages', claims = base .. ':claims', ready = base .. ':ready',
-      delayed = base .. ':delayed', leased = base .. ':leased', dead = base .. ':dead', death_records = base .. ':graves',
-      gone = base .. ':gone', lanes = base .. ':lanes', turns = base .. ':turns', clock = base .. ':clock', notifier = base .. ':bell',
+      delayed = base .. ':delayed', leased = base .. ':leased', dead = base .. ':dead',
+      death_records = base .. ':death_records', gone = base .. ':gone', lanes = base .. ':lanes',
+      turns = base .. ':turns', clock = base .. ':clock', notifier = base .. ':notifier',
     }
     queues[base] = q
   end

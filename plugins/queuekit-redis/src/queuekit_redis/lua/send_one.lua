@@ -38,5 +38,5 @@ if due > now then
 else
   call('ZADD', base .. ':ready', (9 - level) * 9e14 + math.min(math.max(at - 1704067200e6, 0), 9e14 - 1), ARGV[1])
 end
-if call('EXISTS', base .. ':bell') == 0 then call('RPUSH', base .. ':bell', '1') end
+if call('EXISTS', base .. ':notifier') == 0 then call('RPUSH', base .. ':notifier', '1') end
 return last and 0 or 1

@@ -44,6 +44,6 @@ for from = 4, #ARGV, 1000 * stride do
 end
 if #answer <= (#ARGV - 3) / stride then
   call('SET', base .. ':clock', string.format('%.0f', last))
-  if call('EXISTS', base .. ':bell') == 0 then call('RPUSH', base .. ':bell', '1') end
+  if call('EXISTS', base .. ':notifier') == 0 then call('RPUSH', base .. ':notifier', '1') end
 end
 return answer
