@@ -6,6 +6,7 @@ import copy
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -77,24 +78,27 @@ def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, every
     admin, now = Admin(app), app.clock.time()
     most = most_looked(admin) if wanted and not everything else None
     with closing(walk(admin, queue, wanted, most=most)) as found:
-        # Convert them to rows one by one: all the bodies together may not fit into memory.
-        letters = islice(found, limit)
-        documents = [_document(queued) for queued in letters] if as_json else []
-        rows = [_row(queued, now) for queued in letters]
+        # Convert them one by one: all the bodies together may not fit into memory.
+        convert: Callable[[QueuedMessage], Any] = _document if as_json else partial(_row, now=now)
+        shown = [convert(queued) for queued in islice(found, limit)]
     if as_json:
-        print_json(documents)
-    elif rows:
-        click.echo(columns(HEADER, rows, right=("DIED",)))
-    if most is not None or len(documents or rows) == limit:
+        print_json(shown)
+    elif shown:
+        click.echo(columns(HEADER, shown, right=("DIED",)))
+    if most is not None or len(shown) == limit:
         _say_what_is_left(session, admin, queue, looked=most or limit, filtered=most is not None)
-    if as_json:
-        return
-    if not rows:
+    if not as_json:
+        _say_what_is_next(session, shown[0][0] if shown else None, wanted)
+
+
+def _say_what_is_next(session: Session, first: str | None, wanted: Filter) -> None:
+    """Say which commands take the id of the *first* dead letter of a list, or that there is none."""
+    if first is None:
         session.say("No dead letters." if not wanted else "No such dead letters.")
         return
-    first = shlex.quote(rows[0][0])
-    session.say(f"next  {session.command(f'dlq show {first}')}")
-    session.say(f"      {session.command(f'dlq retry {first}')}     (or --all)")
+    id = shlex.quote(first)
+    session.say(f"next  {session.command(f'dlq show {id}')}")
+    session.say(f"      {session.command(f'dlq retry {id}')}     (or --all)")
 
 
 def _say_what_is_left(session: Session, admin: Admin, queue: str | None, *, looked: int, filtered: bool) -> None:
@@ -299,9 +303,7 @@ def _chosen(admin: Admin, *, words: tuple[str, ...], everything: bool, queue: st
     filters = [word for word in words if is_filter(word)]
     if not filters:
         return _Chosen(_sought(admin, words, queue), "") if admin.searches_dead else _by_id(admin, words, queue)
-    ids = [word for word in words if is_name(word)]
-    known = {} if admin.searches_dead else admin.find_dead(ids, queue)
-    if known and {id for some in known.values() for id in some}.issuperset(words):
+    if not admin.searches_dead and (known := _if_all_are_ids(admin, words, queue)):
         return _known(known, "")
     if len(filters) < len(words):
         raise click.UsageError("give ids or filters, not both")
@@ -310,6 +312,12 @@ def _chosen(admin: Admin, *, words: tuple[str, ...], everything: bool, queue: st
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return _selected(admin, queue, wanted, wanted.text)
+
+
+def _if_all_are_ids(admin: Admin, words: tuple[str, ...], queue: str | None) -> Selection | None:
+    """Return the dead letters with these ids, which may look like filters; ``None`` if there is not one for each."""
+    known = admin.find_dead([word for word in words if is_name(word)], queue)
+    return known if set[str]().union(*known.values()).issuperset(words) else None
 
 
 def _selected(admin: Admin, queue: str | None, wanted: Filter, text: str) -> _Chosen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from queuekit.broker import Capabilities
 from queuekit.client.runtime import Runtime
 from queuekit.client.service_options import valid
 from queuekit.envelope import DEFAULT_PRIORITY
@@ -75,18 +76,24 @@ def _unmet_options(options: TaskOptions, runtime: Runtime, *, tells_time: bool) 
     able, scheme = runtime.broker.capabilities, runtime.broker_url.scheme
     if isinstance(options.unique, UniqueKey) and options.unique.merges:
         yield from _unmet_by_merging(options, options.unique.on_conflict, runtime, tells_time=tells_time)
-    elif options.unique and not able.unique:
-        yield f"unique, which {scheme}:// does not support"
-    if options.priority not in (None, DEFAULT_PRIORITY) and not able.priority:
-        yield f"priority, which {scheme}:// does not support"
-    if options.fair_by is not None and not able.lanes and (options.fair_by.weights or not able.approximate_lanes):
-        what = "weights of fair_by" if able.approximate_lanes else "fair_by"
-        yield f"{what}, which {scheme}:// does not support"
+    yield from (f"{name}, which {scheme}:// does not support" for name in _unsupported(options, able))
     if options.expires is not None and not tells_time:
         yield f"expires, but neither {scheme}:// nor the result backend has a clock"
     yield from _unmet_by_limits(options, runtime, tells_time=tells_time)
     if options.track and runtime.backend is None:
         yield "track, which needs a result backend"
+
+
+def _unsupported(options: TaskOptions, able: Capabilities) -> Iterator[str]:
+    """Yield the names of the options that a broker itself would have to support."""
+    unique, fair = options.unique, options.fair_by
+    merges = isinstance(unique, UniqueKey) and unique.merges
+    if unique and not merges and not able.unique:
+        yield "unique"
+    if options.priority not in (None, DEFAULT_PRIORITY) and not able.priority:
+        yield "priority"
+    if fair is not None and not able.lanes and (fair.weights or not able.approximate_lanes):
+        yield "weights of fair_by" if able.approximate_lanes else "fair_by"
 
 
 def _unmet_by_merging(options: TaskOptions, conflict: str, runtime: Runtime, *, tells_time: bool) -> Iterator[str]:

@@ -320,10 +320,8 @@ class Sending:
             signature = attrs.evolve(signature, ignore_result=False)
         task = self._tasks.get(signature.task)
         defaults = DEFAULTS if task is None else task.defaults
-        if signature.broker is not None or defaults.broker is not None:
-            signature = self._with_service_options(signature)
-        if defaults.on_unknown is not None and signature.on_unknown is None:
-            signature = attrs.evolve(signature, on_unknown=defaults.on_unknown)
+        if signature.broker is not None or defaults.broker is not None or defaults.on_unknown is not None:
+            signature = self._with_defaults(signature, defaults)
         if signature.on_success or signature.on_error:
             self._check_follow_ups(signature, is_new=is_new)
         if self._checks_types and is_new:
@@ -376,6 +374,14 @@ class Sending:
             self._lane(fair, signature)
         elif fair is not None and not able.lanes and (fair.weights or not able.approximate_lanes):
             raise self._unsupported(signature.task, "weights of fair_by" if able.approximate_lanes else "fair_by")
+
+    def _with_defaults(self, signature: Signature[Any], defaults: TaskOptions) -> Signature[Any]:
+        """Return *signature* with the options of its task that its message carries."""
+        if signature.broker is not None or defaults.broker is not None:
+            signature = self._with_service_options(signature)
+        if defaults.on_unknown is not None and signature.on_unknown is None:
+            signature = attrs.evolve(signature, on_unknown=defaults.on_unknown)
+        return signature
 
     def _with_service_options(self, signature: Signature[Any]) -> Signature[Any]:
         """Return *signature* with all options of the broker's service that its message carries."""

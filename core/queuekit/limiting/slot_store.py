@@ -131,21 +131,15 @@ class Slots:
         left = list(wishes)
 
         def decide(states: States) -> None:
-            for wish in left:
-                _decide(wish, states, until=now + self._lease)
-            for state in states.values():
-                state.extended = state.extended or now + self._waits / 3
+            _decide_all(left, states, until=now + self._lease, extended=now + self._waits / 3)
 
         def written(failed: set[SlotKey]) -> list[SlotKey]:
-            for wish in left:
-                wish.done = wish.done or wish.is_written(failed)
-            left[:] = [wish for wish in left if failed.intersection(wish.places)]
-            return [place for wish in left for place in wish.places]
+            left[:] = _unwritten(left, failed)
+            return _places_of(left)
 
-        self._change([place for wish in wishes for place in wish.places], now, decide, written)
-        waiting = [wish.waiter.lease for wish in wishes if wish.done and wish.waits and wish.waiter.queue]
-        if waiting:  # one that is lost by now was delivered again
-            self._extend(waiting)
+        self._change(_places_of(wishes), now, decide, written)
+        # One whose lease is lost by now was delivered again.
+        self._extend([wish.waiter.lease for wish in wishes if wish.done and wish.waits and wish.waiter.queue])
 
     def release(
         self, ends: Iterable[tuple[SlotKey, str, Claim]], now: float, *, adopter: Adopter | None = None
@@ -358,24 +352,29 @@ class Slots:
         States that were not read, but are *known* from the last write, are compared by rank: theirs is larger by one,
         and so is that of any other write since. One in which nothing changes may be out of date, and counts as failed.
         """
-        changed = list(states)
-        parts = {state.place: self._spilled(state) for state in changed if len(state.back) >= PART}
-        used = [state for state in changed if state.body or state.holders or state.waiting]
-        records = {state.place: record for state in used if (record := state.written(now)).body != state.body}
-        done = self._put(list(records.values()), known=known) if records else []
-        failed = {place for place, ok in zip(records, done, strict=True) if not ok}
+        all_states = list(states)
+        parts = {state.place: self._spilled(state) for state in all_states if len(state.back) >= PART}
+        records = _changed(all_states, now)
+        failed = self._put(records, known=known) if records else set[SlotKey]()
         if known:
-            failed |= {state.place for state in changed} - records.keys()
+            failed |= {state.place for state in all_states} - records.keys()
             self._contended |= failed
-        self._remember([state for state in changed if state.place not in failed], records)
-        gone = [key for state in changed if state.place not in failed for key in state.loaded]
-        gone += [part.key for place, some in parts.items() if place in failed for part in some]
-        if gone:
-            self._backend.delete(gone)
+        written = [state for state in all_states if state.place not in failed]
+        self._remember(written, records)
+        self._drop_parts(written, [part for place, some in parts.items() if place in failed for part in some])
         return failed
 
-    def _put(self, records: Sequence[Record], *, known: bool) -> list[bool]:
-        return self._backend.put(records, condition=Condition.NEWER) if known else self._backend.put_same(records)
+    def _put(self, records: Mapping[SlotKey, Record], *, known: bool) -> set[SlotKey]:
+        """Write records, and return the keys of those that were not written."""
+        some = list(records.values())
+        done = self._backend.put(some, condition=Condition.NEWER) if known else self._backend.put_same(some)
+        return {place for place, ok in zip(records, done, strict=True) if not ok}
+
+    def _drop_parts(self, written: Iterable[SlotState], spilled: Iterable[Record]) -> None:
+        """Delete parts that came to the front and are *written* there, and those *spilled* in vain."""
+        gone = [key for state in written for key in state.loaded] + [part.key for part in spilled]
+        if gone:
+            self._backend.delete(gone)
 
     def _remember(self, states: Iterable[SlotState], records: Mapping[SlotKey, Record]) -> None:
         """Remember records for the next release, but not of keys that others have written between the last two."""
@@ -402,6 +401,31 @@ def _need_free(held: Iterable[SlotKey]) -> None:
     if names := sorted({place.name for place in held}):
         what = f"slots of {', '.join(names)} are not free yet: others change their records"
         raise UnavailableError(what, fix="Try again in a moment")
+
+
+def _places_of(wishes: Iterable[Wish]) -> list[SlotKey]:
+    return [place for wish in wishes for place in wish.places]
+
+
+def _unwritten(wishes: Iterable[Wish], failed: set[SlotKey]) -> list[Wish]:
+    """Mark the wishes that are done, and return those for which a record of *failed* is to be written once more."""
+    for wish in wishes:
+        wish.done = wish.done or wish.is_written(failed)
+    return [wish for wish in wishes if failed.intersection(wish.places)]
+
+
+def _changed(states: Iterable[SlotState], now: float) -> dict[SlotKey, Record]:
+    """Return the records of those states that differ from what was read."""
+    used = [state for state in states if state.body or state.holders or state.waiting]
+    return {state.place: record for state in used if (record := state.written(now)).body != state.body}
+
+
+def _decide_all(wishes: Iterable[Wish], states: States, *, until: float, extended: float) -> None:
+    """Decide for each wish in turn; the leases of those who wait are due to be extended at *extended*."""
+    for wish in wishes:
+        _decide(wish, states, until=until)
+    for state in states.values():
+        state.extended = state.extended or extended
 
 
 def _decide(wish: Wish, states: States, *, until: float) -> None:

@@ -455,10 +455,14 @@ class Admin:
         """
         id = plain(id)
         graph = read_graph(self._runtime, id)
-        if graph is not None:
-            mark, queues = cancel_mark(id, ttl=CANCEL_TTL, wish=self._wish(by)), self.queue_names()
-            with self._in_parts():
-                return cancel_workflow(self._runtime, graph, queues, mark=mark)
+        if graph is None:
+            return self._cancel_message(id, by)
+        mark, queues = cancel_mark(id, ttl=CANCEL_TTL, wish=self._wish(by)), self.queue_names()
+        with self._in_parts():
+            return cancel_workflow(self._runtime, graph, queues, mark=mark)
+
+    def _cancel_message(self, id: str, by: str | None) -> bool:
+        """Remove a message that waits, or ask its worker to stop it; return whether it had not ended yet."""
         info = self._info(id)
         queued = self._find(id, hint=info.queue)
         if info.state in FINAL:
@@ -466,26 +470,34 @@ class Admin:
         if queued is None and info.state is State.UNKNOWN:
             raise UnknownIdError(f"unknown id {id!r}", fix="It was never sent, or has expired: see results_expire")
         wish = self._wish(by)
+        if self._take_out(id, queued, info):
+            self._put_removed(id, wish)
+        else:
+            self._ask_to_cancel(id, queued, info, wish)
+        return True
+
+    def _take_out(self, id: str, queued: QueuedMessage | None, info: Info) -> bool:
+        """Remove a message, also from the record of those that share its unique key; return whether it waited."""
         gone = self._remove(id, queued, info)
         with self.in_time():
             merge = merge_of(None if queued is None else queued.stored, info)
             left, looked = leave(self._runtime, merge, id, removed=gone), self._broker.capabilities.inspect
         if left is not None and queued is None and (looked or left.blocked):  # it was waiting for another one's end
             self._put_cancelled(id, info.task, None)
-            gone = looked
-        if gone:
-            self._put_removed(id, wish)
-            return True
+            return looked
+        return gone
+
+    def _ask_to_cancel(self, id: str, queued: QueuedMessage | None, info: Info, wish: Cancellation) -> None:
+        """Write the mark that a worker sees, and let the message through if it waits for a slot."""
         backend = self._runtime.need_backend("cancelling a running task")
         with self.in_time():
             # A repeated request must not replace the name of the first requester.
             backend.put([cancel_mark(id, ttl=CANCEL_TTL, wish=wish)], condition=Condition.ABSENT)
             task = self._app.tasks.get(info.task if queued is None else queued.task)
             waited = leave_line(self._runtime, task, id)  # for a slot: it is ready now
+        # The message may have become ready again before the mark was written; a worker sees the mark on delivery.
         if waited and self._remove(id, queued, info):
             self._put_removed(id, wish)
-        # The message may have become ready again before the mark was written; a worker sees the mark on delivery.
-        return True
 
     def _put_removed(self, id: str, wish: Cancellation) -> None:
         """Record that a message was cancelled and removed while it was waiting."""

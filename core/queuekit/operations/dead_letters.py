@@ -119,17 +119,24 @@ def seek(
     a search until the next one is asked for. Others are selected first, by :func:`select`.
     """
     names = [queue] if queue else admin.queue_names() if ids is None else admin.dead_queues(ids)
-    left = None if ids is None else dict.fromkeys(ids)
+    left = None if ids is None else [*dict.fromkeys(ids)]
     for name in names:
-        if left is not None and not left:
+        if left == []:
             return
-        with closing(admin.seek_dead(name, None if left is None else list(left))) as letters:
-            chosen = (queued.stored for queued in _matching(admin, letters, wanted) if selects(queued))
-            for part in in_batches(chosen, held_bytes, most=HELD, most_bytes=HELD_BYTES):
-                found = [stored.envelope.id for stored in part]
-                if left is not None:
-                    left = {id: None for id in left if id not in found}
+        with closing(_seek_in(admin, name, left, selects, wanted)) as parts:
+            for found in parts:
+                left = left and [id for id in left if id not in found]
                 yield name, found
+
+
+def _seek_in(
+    admin: Admin, queue: str, ids: Sequence[str] | None, selects: Callable[[QueuedMessage], bool], wanted: Filter
+) -> Generator[list[str], None, None]:
+    """Yield the ids of the dead letters of one queue in parts."""
+    with closing(admin.seek_dead(queue, ids)) as letters:
+        chosen = (queued.stored for queued in _matching(admin, letters, wanted) if selects(queued))
+        for part in in_batches(chosen, held_bytes, most=HELD, most_bytes=HELD_BYTES):
+            yield [stored.envelope.id for stored in part]
 
 
 def select(admin: Admin, queue: str | None, wanted: Filter = EVERYTHING) -> Selection:

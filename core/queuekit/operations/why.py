@@ -397,19 +397,26 @@ def _suspect(facts: Facts) -> Reason | None:
 
 
 def _behind(facts: Facts) -> Reason | None:
-    stored = facts.stored
-    due = stored is None or stored.place is Place.READY or (stored.due or 0.0) <= facts.now
-    if not facts.waits or not due:
+    if not facts.waits or not _is_due(facts):
         return None
-    others = max(0, facts.counts.ready - 1) if facts.counts is not None else None
-    more = facts.counts is not None and Place.READY in facts.counts.at_least
     rate = sum(worker.rate or 0.0 for worker in facts.serving)
-    until = facts.now + others / rate if others and rate and not more else None
-    lane = _lane(stored.envelope.lane, facts.in_lane) if stored is not None else ""
-    count = f"{'at least ' if more else ''}{_others(others)}"
-    text = f"it waits for its turn{lane}: {count} in {facts.queue!r}{_pace(facts, rate)}"
+    lane = "" if facts.stored is None else _lane(facts.stored.envelope.lane, facts.in_lane)
+    text = f"it waits for its turn{lane}: {_others(facts.counts)} in {facts.queue!r}{_pace(facts, rate)}"
     command = "workers" if facts.workers is not None else "queues"
-    return Reason(code="behind", text=text, until=until, command=command)
+    return Reason(code="behind", text=text, until=_turn(facts, rate), command=command)
+
+
+def _is_due(facts: Facts) -> bool:
+    stored = facts.stored
+    return stored is None or stored.place is Place.READY or (stored.due or 0.0) <= facts.now
+
+
+def _turn(facts: Facts, rate: float) -> float | None:
+    """Return when its turn comes, if so many messages per second end; ``None`` if that cannot be said."""
+    counts = facts.counts
+    if counts is None or counts.ready <= 1 or not rate or Place.READY in counts.at_least:
+        return None
+    return facts.now + (counts.ready - 1) / rate
 
 
 def _lane(lane: Lane | None, place: LanePlace | None) -> str:
@@ -420,10 +427,12 @@ def _lane(lane: Lane | None, place: LanePlace | None) -> str:
     return f" in {named}{share}, {place or 'which takes turns with the others'}"
 
 
-def _others(count: int | None) -> str:
-    if count is None:
+def _others(counts: QueueCounts | None) -> str:
+    if counts is None:
         return "an unknown number of others wait"
-    return "no other waits" if not count else "1 other waits" if count == 1 else f"{count:,} others wait"
+    count = max(0, counts.ready - 1)
+    text = "no other waits" if not count else "1 other waits" if count == 1 else f"{count:,} others wait"
+    return f"at least {text}" if Place.READY in counts.at_least else text
 
 
 def _pace(facts: Facts, rate: float) -> str:
