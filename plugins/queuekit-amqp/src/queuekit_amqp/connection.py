@@ -28,7 +28,7 @@ _WRITE = 262_144
 _LONGEST_GOODBYE = 1.0
 """Most seconds for the farewell of a connection."""
 _UNTRUSTED = "Name the file of its CA with ca_file, and use the host name of the certificate in the URL"
-_ACCESS_REFUSED, _NOT_ALLOWED, _SHUTDOWN = 403, 530, 320
+_ACCESS_REFUSED, _NOT_ALLOWED = 403, 530
 _CAPABILITIES = {
     "authentication_failure_close": True,
     "basic.nack": True,
@@ -75,8 +75,6 @@ class Connection:
         """Why the server takes no messages at the moment; empty if it does."""
         self.error: UnavailableError | None = None
         """Why the connection is broken."""
-        self.shut_down = False
-        """Whether the server has said that it shuts down."""
         self._thread = threading.Thread(target=self._read_all, name="queuekit-amqp", daemon=True)
 
     # -- the beginning
@@ -138,7 +136,6 @@ class Connection:
     def _refused(self, called: Any) -> UnavailableError:
         code, text = int(called.reply_code), self._hide(str(called.reply_text))
         passing = code not in {_ACCESS_REFUSED, _NOT_ALLOWED}
-        self.shut_down = code == _SHUTDOWN
         return UnavailableError(f"{self._where} closes the connection: {text}", passing=passing)
 
     # -- channels

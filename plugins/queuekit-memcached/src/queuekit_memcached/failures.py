@@ -72,10 +72,6 @@ class Failures:
         """Return the error for a server that the plugin cannot use: it *what*."""
         return self._error(what, fix, passing=False)
 
-    def contested(self, what: str) -> UnavailableError:
-        """Return the error for a record or group that others keep changing."""
-        return UnavailableError(f"other clients keep changing {what}")
-
     def _error(self, what: str, fix: str = "", *, passing: bool = True) -> UnavailableError:
         which = f"{self._address} of " if len(self._url.hosts) > 1 else ""
         return UnavailableError(f"{which}{self._url} {what}", fix=fix, passing=passing)
