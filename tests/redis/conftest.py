@@ -19,6 +19,7 @@ __all__ = [
     "broker",
     "connect",
     "connect_backend",
+    "own",
     "prefix",
     "queue",
     "raw",
@@ -83,3 +84,9 @@ def broker(connect: Callable[..., RedisBroker]) -> RedisBroker:
 def queue() -> str:
     """Return the name of a queue."""
     return "jobs"
+
+
+@pytest.fixture
+def own(redis_server: RedisServer, connect: Callable[..., RedisBroker]) -> RedisBroker:
+    """Return a broker of a server that nobody else uses, which forgets ids at once."""
+    return connect(redis_server.url, dedup_window=0)

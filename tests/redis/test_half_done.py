@@ -31,12 +31,6 @@ def take(broker: RedisBroker, limit: int = 100, *, lease: float = 60.0) -> list[
     return broker.receive(["jobs"], limit=limit, wait=0, lease=lease)
 
 
-@pytest.fixture
-def own(redis_server: RedisServer, connect: Callable[..., RedisBroker]) -> RedisBroker:
-    """Return a broker of that server, which forgets ids at once."""
-    return connect(redis_server.url, dedup_window=0)
-
-
 def outcomes(taken: list[Delivery]) -> list[CommitItem]:
     """Return outcomes of all kinds that no quick script serves."""
     first, second, third, fourth = taken

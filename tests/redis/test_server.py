@@ -35,12 +35,6 @@ def take(broker: RedisBroker, limit: int = 100, *, lease: float = 60.0) -> list[
     return broker.receive(["jobs"], limit=limit, wait=0, lease=lease)
 
 
-@pytest.fixture
-def own(redis_server: RedisServer, connect: Callable[..., RedisBroker]) -> RedisBroker:
-    """Return a broker of that server, which forgets ids at once."""
-    return connect(redis_server.url, dedup_window=0)
-
-
 def calls(raw: Any) -> dict[str, int]:
     """Return how often clients and scripts have called each command since the last reset."""
     return {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in raw.info("commandstats").items()}

@@ -3,7 +3,6 @@
 The whole answer is kept in tests/golden/; QUEUEKIT_TEST_GOLDEN=write writes it anew.
 """
 
-import os
 import re
 import subprocess
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from support import commands
+from support.golden import compare
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 MOST_LINES = 6
@@ -153,20 +153,12 @@ def steady(text: str, folder: Path) -> str:
     return ID.sub("ID", text.replace(str(folder.resolve()), "/here").replace(str(folder), "/here"))
 
 
-def compare(name: str, text: str) -> None:
-    """Compare *text* with the golden file *name*."""
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get("QUEUEKIT_TEST_GOLDEN") == "write":
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
-
-
 @pytest.mark.parametrize("mistake", ALL, ids=lambda mistake: mistake.name)
 def test_answers_in_few_lines(mistake: Mistake, tmp_path: Path) -> None:
     """The answer is the golden one: short, with the fix and the exit code of its kind, on standard error alone."""
     done = run(mistake, tmp_path)
 
-    compare(mistake.name, steady(done.stderr, tmp_path))
+    compare(GOLDEN / f"{mistake.name}.txt", steady(done.stderr, tmp_path))
     assert done.returncode == mistake.code
     assert len(done.stderr.splitlines()) <= MOST_LINES
     assert "Traceback" not in done.stderr
@@ -196,7 +188,7 @@ except QueuekitError as error:
 
     done = commands.python(script, folder=tmp_path)
 
-    compare("argument-cannot-be-encoded", done.stdout)
+    compare(GOLDEN / f"{'argument-cannot-be-encoded'}.txt", done.stdout)
     assert (done.returncode, done.stderr) == (1, "")
 
 

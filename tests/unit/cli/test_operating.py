@@ -4,7 +4,6 @@ QUEUEKIT_TEST_GOLDEN=write writes it anew.
 """
 
 import json
-import os
 import re
 import subprocess
 import threading
@@ -21,6 +20,7 @@ from queuekit.operations.pauses import pause
 from queuekit.wire.presence import TTL
 from queuekit.wire.records import worker_key
 from support import commands
+from support.golden import compare_answer
 from support.waiting import PATIENCE, UNHURRIED
 from support.working import burst, take_one, working
 
@@ -84,14 +84,7 @@ def tell(shop: Path, *args: str) -> "subprocess.CompletedProcess[str]":
 
 def compare(name: str, done: "subprocess.CompletedProcess[str]") -> None:
     """Compare an answer with the kept one."""
-    text = f"--- {done.returncode}\n{done.stdout}--- talk\n{done.stderr}"
-    for pattern, word in CHANGING:
-        text = pattern.sub(word, text)
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get("QUEUEKIT_TEST_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    compare_answer(GOLDEN / f"{name}.txt", done, CHANGING)
 
 
 def present(app: Queuekit, name: str, *, quiet: float = 0.0, **fields: Any) -> None:

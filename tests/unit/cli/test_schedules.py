@@ -4,7 +4,6 @@ QUEUEKIT_TEST_GOLDEN=write writes it anew.
 """
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from support import commands
+from support.golden import compare_answer
 from support.waiting import PATIENCE, wait_until
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "schedules"
@@ -71,14 +71,7 @@ def documents(shop: Path) -> dict[str, Any]:
 
 def compare(name: str, done: "subprocess.CompletedProcess[str]") -> None:
     """Compare an answer with the kept one."""
-    text = f"--- {done.returncode}\n{done.stdout}--- talk\n{done.stderr}"
-    for pattern, word in CHANGING:
-        text = pattern.sub(word, text)
-    path = GOLDEN / f"{name}.txt"
-    if os.environ.get("QUEUEKIT_TEST_GOLDEN") == "write":
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    assert text == path.read_text(encoding="utf-8")
+    compare_answer(GOLDEN / f"{name}.txt", done, CHANGING)
 
 
 def declare(shop: Path) -> None:

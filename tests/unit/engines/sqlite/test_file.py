@@ -30,12 +30,6 @@ from support.waiting import PATIENCE
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return where a test may have its database."""
-    return tmp_path / "jobs.db"
-
-
-@pytest.fixture
 def broker(path: Path) -> Iterator[SqliteBroker]:
     """Return a broker that gives up quickly."""
     broker = broker_of(path, busy_timeout=0.2)

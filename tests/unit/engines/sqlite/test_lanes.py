@@ -2,29 +2,13 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from queuekit.broker import Broker, Place
 from queuekit.engines.sqlite import SqliteBroker
-from queuekit.urls import EngineURL
 from support.lanes import LaneCases, message
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of the file."""
-    return tmp_path / "jobs.db"
-
-
-@pytest.fixture
-def broker(path: Path) -> Iterator[SqliteBroker]:
-    """Return a client."""
-    client = SqliteBroker(EngineURL.parse(f"sqlite:///{path}"))
-    yield client
-    client.close()
 
 
 class TestLanes(LaneCases):

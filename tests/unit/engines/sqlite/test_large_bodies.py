@@ -2,7 +2,7 @@
 
 import contextlib
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -12,24 +12,9 @@ from queuekit.broker import Ack, Dead, Delivery, Place, Release, Replace
 from queuekit.engines.sqlite import SqliteBroker
 from queuekit.engines.sqlite.rows import LARGE_BODY
 from queuekit.envelope import Envelope
-from queuekit.urls import EngineURL
 
 LARGE = bytes(range(256)) * 4_000
 SMALL = b"body"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Return the path of the file."""
-    return tmp_path / "jobs.db"
-
-
-@pytest.fixture
-def broker(path: Path) -> Iterator[SqliteBroker]:
-    """Return a broker."""
-    client = SqliteBroker(EngineURL.parse(f"sqlite:///{path}"))
-    yield client
-    client.close()
 
 
 def message(body: bytes = LARGE, *, id: str = "a", queue: str = "q", attempt: int = 0) -> Envelope:
