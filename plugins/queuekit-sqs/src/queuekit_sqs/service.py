@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import os
 import threading
 import time
@@ -136,12 +134,13 @@ class Service:
 
         from queuekit_sqs.deadlines import limit
         from queuekit_sqs.fast_path import take
+        from queuekit_sqs.sessions import has_credentials, new_session
 
         target, settings = self._target, self._settings
-        session = _session(target.profile)
+        session = new_session(target.profile)
         region = target.region or session.get_config_variable("region") or ("us-east-1" if target.emulated else None)
         keys: dict[str, Any] = {"aws_access_key_id": target.username, "aws_secret_access_key": target.password}
-        if target.emulated and not target.username and not _has_credentials(session):
+        if target.emulated and not target.username and not has_credentials(session):
             keys = {"aws_access_key_id": _EMULATOR, "aws_secret_access_key": _EMULATOR}
         config = Config(
             connect_timeout=settings.connect_timeout,
@@ -180,38 +179,3 @@ def _client_certificate(tls: TLSOptions) -> str | tuple[str, str] | None:
         return None
     certificate = str(tls.cert_file.expanduser())
     return certificate if tls.key_file is None else (certificate, str(tls.key_file.expanduser()))
-
-
-_loaders: list[Any] = []
-
-
-@functools.cache
-def _handlers() -> Any:
-    """Return the event handlers of every session; botocore looks at the signature of each at its registration."""
-    import botocore.session
-    from botocore.hooks import HierarchicalEmitter
-
-    handlers = HierarchicalEmitter()
-    botocore.session.Session(event_hooks=handlers)
-    return handlers
-
-
-def _session(profile: str | None) -> Any:
-    """Return a new session that shares the loaded descriptions of services, which are megabytes of JSON.
-
-    It is one of botocore: the import of boto3 takes a seventh of a second, and adds nothing that is used here.
-    """
-    import botocore.session
-
-    handlers = copy.copy(_handlers())
-    session = botocore.session.Session(profile=profile, event_hooks=handlers, include_builtin_handlers=False)
-    if session.get_config_variable("data_path") is None:
-        _loaders[:] = _loaders[:1] or [session.get_component("data_loader")]
-        session.register_component("data_loader", _loaders[0])
-    return session
-
-
-def _has_credentials(session: Any) -> bool:
-    """Return whether this machine has credentials, without querying the metadata service for a role."""
-    session.set_config_variable("metadata_service_num_attempts", 0)
-    return session.get_credentials() is not None
