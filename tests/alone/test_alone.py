@@ -14,7 +14,7 @@ ALONE = os.environ.get("QUEUEKIT_TEST_ALONE", "")
 """The plugin that is installed here, or ``core`` for none."""
 CLIENTS = {
     "redis": ("redis",),
-    "sqs": ("boto3", "botocore"),
+    "sqs": ("botocore",),
     "mongo": ("pymongo", "bson"),
     "amqp": ("pika",),
     "memcached": (),

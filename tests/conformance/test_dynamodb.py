@@ -34,7 +34,7 @@ class TestDynamoOnMinistack(DynamoConformance):
 
     def against(self) -> Mapping[str, str]:
         """Return the versions of imitation and client library."""
-        return {name: version(name) for name in ("ministack", "boto3")}
+        return {name: version(name) for name in ("ministack", "botocore")}
 
     @pytest.fixture
     def server(self, ministack_server: AwsServer) -> None:
@@ -48,7 +48,7 @@ class TestDynamoOnMoto(DynamoConformance):
 
     def against(self) -> Mapping[str, str]:
         """Return the versions of imitation and client library."""
-        return {name: version(name) for name in ("moto", "boto3")}
+        return {name: version(name) for name in ("moto", "botocore")}
 
     @pytest.fixture
     def server(self, moto_in_turn: AwsServer) -> None:

@@ -47,7 +47,7 @@ class TestSqsOnMinistack(SqsConformance):
 
     def against(self) -> Mapping[str, str]:
         """Return the versions of imitation and client library."""
-        return {name: version(name) for name in ("ministack", "boto3")}
+        return {name: version(name) for name in ("ministack", "botocore")}
 
     @pytest.fixture
     def server(self, ministack_server: AwsServer) -> None:
@@ -69,7 +69,7 @@ class TestSqsOnMoto(SqsConformance):
 
     def against(self) -> Mapping[str, str]:
         """Return the versions of imitation and client library."""
-        return {name: version(name) for name in ("moto", "boto3")}
+        return {name: version(name) for name in ("moto", "botocore")}
 
     @pytest.fixture
     def server(self, moto_server: AwsServer) -> None:

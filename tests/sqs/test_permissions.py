@@ -46,7 +46,7 @@ def texts(source: str) -> Iterator[str]:
 
 def operations() -> set[str]:
     """Return the operations that the plugin's sources name, as ``service:Operation``."""
-    botocore = pytest.importorskip("botocore", reason="pip install boto3")
+    botocore = pytest.importorskip("botocore", reason="pip install botocore")
     session, xform_name = pytest.importorskip("botocore.session").get_session(), botocore.xform_name
     known: dict[str, str] = {}
     for service in SERVICES:
@@ -114,7 +114,7 @@ def is_allowed(action: str, resource: str) -> bool:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str]]:
     """Return a set that fills with the actions that botocore is asked for, each with its resource."""
-    client = pytest.importorskip("botocore.client", reason="pip install boto3")
+    client = pytest.importorskip("botocore.client", reason="pip install botocore")
     make, found = client.BaseClient._make_api_call, set[tuple[str, str]]()
 
     def recorded(self: Any, operation: str, params: dict[str, Any]) -> Any:

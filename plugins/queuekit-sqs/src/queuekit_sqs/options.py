@@ -25,7 +25,7 @@ class AwsOptions(TLSOptions):
 
     verify: Literal["full", "none"] = "full"
     """What to check of the server: ``full``: that a trusted CA signed its certificate, and that it names the host;
-    ``none``: nothing, which protects only against passive eavesdropping. boto3 cannot leave out one of the two."""
+    ``none``: nothing, which protects only against passive eavesdropping. botocore cannot leave out one of the two."""
 
 
 @attrs.frozen(kw_only=True)
@@ -40,7 +40,7 @@ class SqsOptions(AwsOptions):
             host of the URL; ``ca``: only that a trusted CA signed it; ``none``: nothing, which protects only against
             passive eavesdropping.
         region: AWS region, unless the URL names it; default: the region of the environment or the profile.
-        profile: Profile of ``~/.aws/config`` with the credentials; default: boto3's credential chain.
+        profile: Profile of ``~/.aws/config`` with the credentials; default: botocore's credential chain.
         create: Whether to create missing queues; with ``false``, a missing queue is an error that names it.
         poll: Seconds of one long poll. A shorter poll costs more requests while idle, but lets a worker stop sooner.
         receivers: Most parallel receive requests per queue, ten messages each; fewer while the queue has few messages.
@@ -94,7 +94,7 @@ class DynamoOptions(AwsOptions):
             host of the URL; ``ca``: only that a trusted CA signed it; ``none``: nothing, which protects only against
             passive eavesdropping.
         region: AWS region, unless the URL names it; default: the region of the environment or the profile.
-        profile: Profile of ``~/.aws/config`` with the credentials; default: boto3's credential chain.
+        profile: Profile of ``~/.aws/config`` with the credentials; default: botocore's credential chain.
         create: Whether to create a missing table, billed per request; with ``false``, a missing table is an error.
         shards: Partitions for the records of one kind; all clients of a table must use the same number.
         connections: Most parallel requests.
