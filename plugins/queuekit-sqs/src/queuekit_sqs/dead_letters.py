@@ -234,7 +234,9 @@ class DeadLetters:
         while part:
             running.held.update((each.received.envelope.id, each) for each in part)
             yield part
-            if not more:
+            # SQS keeps back what follows in a group of a FIFO queue until those before it are gone.
+            freed = dead.fifo and any(each.received.envelope.id not in running.held for each in part)
+            if not more and not freed:
                 return
             for each in before:
                 if running.held.pop(each.received.envelope.id, None) is not None:

@@ -100,7 +100,9 @@ def send_job(
     entry = write(envelope, counts=counts, pointer=pointer, death_record=death_record, wait=delay if rest else 0.0)
     fields: dict[str, Any] = {"MessageBody": entry.body, "MessageAttributes": entry.attributes}
     if sqs_queue.fifo:
-        fields |= {"MessageGroupId": _group(envelope), "MessageDeduplicationId": _once(envelope)}
+        once = _once(envelope)
+        # SQS hands out ten messages of a group at most, so a look would not show the dead letters behind them.
+        fields |= {"MessageGroupId": once if sqs_queue.dead else _group(envelope), "MessageDeduplicationId": once}
     else:
         if whole:
             fields["DelaySeconds"] = whole
