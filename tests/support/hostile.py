@@ -18,7 +18,7 @@ __all__ = ["MINUTES", "WORDS", "Fuzzer", "bent", "swapped", "swapped_json"]
 
 MINUTES = 10.0 * float(os.environ.get("QUEUEKIT_TEST_FUZZ", "1"))
 """Of CPU, for all fuzzers together."""
-SHARES = 6
+SHARES = 7
 _HANGS = 20.0
 """Seconds of CPU that one input may take."""
 _GROWTH = 200_000_000

@@ -160,11 +160,17 @@ NODES: dict[str, list[Any]] = {
     "top-of-numbers": [[-1, {"top": [5]}]],
     "top-without-end": [[-1, {"top": [[0, 10**12]]}]],
     "end-is-short": [[0, {"step": {"next": None, "end": [1], "gather": None}, "call": None}]],
+    "nothing-follows": [[0, {"step": {"next": None, "end": None, "gather": None}, "call": None}]],
+    "a-group-is-no-task": [
+        [0, {"fan": {"size": 1, "policy": "fail", "at_once": None, "callback": None, "feed": None}, "members": [1]}],
+    ],
 }
 
 
 @pytest.mark.parametrize("nodes", NODES.values(), ids=NODES)
-def test_nodes_that_cannot_be_end_what_belongs_to_them(calls: Calls, nodes: list[Any]) -> None:
+def test_nodes_that_cannot_be_end_what_belongs_to_them(
+    calls: Calls, nodes: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
     """What follows a message is bounded by what is stored: no node is begun twice, and none that cannot be."""
     head = {"v": 1, "kind": "chain", "ct": "json", "ttl": 600.0, "starts": [-1], "flat": False}
     rows = [[-1, {"top": [[0, None]]}], *nodes]
@@ -173,6 +179,8 @@ def test_nodes_that_cannot_be_end_what_belongs_to_them(calls: Calls, nodes: list
     calls.app.runtime.broker.send([forged(calls, flow=["graph-1", 0], task=calls.nothing.name)])
 
     assert died(calls) == "failed"
+    unforeseen = [entry.exc_info[0] for entry in caplog.records if entry.exc_info]
+    assert all(kind is not None and issubclass(kind, DecodeError) for kind in unforeseen)
 
 
 PARTS: dict[str, list[Any]] = {

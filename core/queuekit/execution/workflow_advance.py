@@ -192,7 +192,8 @@ class _Plan:
         link = self.ended.link
         if link.member is None:
             after = self._step(link.node).next
-            assert after is not None  # noqa: S101 - a task node without one has no such position
+            if after is None:
+                raise DecodeError(f"nothing follows node {link.node} of workflow {self.id}")
             self._enter(after, (self.ended.value,))
             return
         group_node = self._group_node(link.node)
@@ -233,7 +234,8 @@ class _Plan:
 
     def _prepare(self, number: int, step: TaskNode, value: tuple[Any, ...]) -> Any:
         signature = step.signature
-        assert signature is not None  # noqa: S101 - only nodes that were sent at the start have none
+        if signature is None:  # as those have that were sent at the start
+            raise DecodeError(f"node {number} of workflow {self.id} was sent at the start")
         args = signature.args if signature.immutable or step.gather is not None else (*signature.args, *value)
         chosen = attrs.evolve(
             signature,
@@ -271,6 +273,8 @@ class _Plan:
         """If the group limits how many members are sent at a time, send the next one."""
         if group_node.at_once is None or member + group_node.at_once >= group_node.size:
             return
+        if member + group_node.at_once >= len(group_node.members):
+            raise DecodeError(f"a group of workflow {self.id} has no member {member + group_node.at_once}")
         value: tuple[Any, ...] = ()
         if group_node.feed is not None:
             id = id_of(self.id, group_node.feed, self._step(group_node.feed))
@@ -360,12 +364,14 @@ class _Plan:
 
     def _step(self, number: int) -> TaskNode:
         node = self.graph.node(number)
-        assert isinstance(node, TaskNode)  # noqa: S101 - the reference in the graph implies the kind of the node
+        if not isinstance(node, TaskNode):
+            raise DecodeError(f"node {number} of workflow {self.id} is a group")
         return node
 
     def _group_node(self, number: int) -> GroupNode:
         node = self.graph.node(number)
-        assert isinstance(node, GroupNode)  # noqa: S101 - the reference in the graph implies the kind of the node
+        if not isinstance(node, GroupNode):
+            raise DecodeError(f"node {number} of workflow {self.id} is not a group")
         return node
 
 
