@@ -6,6 +6,7 @@ import copy
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
+from operator import attrgetter
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
@@ -218,6 +219,16 @@ class Signature(Generic[R_co, T_contra]):
             object.__setattr__(copied, "id", new_id())
         return copied
 
+    def placed(self, **valid: Any) -> Signature[R_co, T_contra]:
+        """Return a copy with other options, which must be valid and converted: nothing checks them.
+
+        For the parts of workflows, which were checked when the workflow was made, and get ids and results.
+        """
+        copied = made(*_values(self))
+        for name, value in valid.items():
+            object.__setattr__(copied, name, value)
+        return copied
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain data: argument values stay as they are, everything else is JSON-able."""
         data: dict[str, Any] = {**self.extra, "v": VERSION, "task": self.task}
@@ -333,6 +344,7 @@ _SETTABLE = (*_FIELDS, "extra", "sender")
 _fill: Any = Signature.__init__
 made: Callable[..., Signature[Any]] = quickly(Signature, trusted=True)
 """Creates a signature like ``Signature(...)`` from values that one has already checked and converted."""
+_values: Callable[[Signature[Any]], tuple[Any, ...]] = attrgetter(*(field.name for field in attrs.fields(Signature)))
 
 
 @functools.wraps(_fill)

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,6 +160,16 @@ def test_sends_itself_by_its_app() -> None:
 def test_equality_leaves_the_app_out() -> None:
     """Two signatures of one call are equal wherever they were made."""
     assert make_app().task(name="t")(print).s(1) == Signature("t", args=(1,))
+
+
+def test_a_placed_copy_is_like_an_evolved_one() -> None:
+    """It has all options of the original but those given, and the original stays as it is."""
+    call: Signature[Any] = Signature("t", (1,), {"a": 2}, priority=7, headers={"h": "x"}, retries=3, extra={"new": 1})
+
+    placed = call.placed(id="flow.1", args=(1, 2), queue="q")
+
+    assert placed == attrs.evolve(call, id="flow.1", args=(1, 2), queue="q")
+    assert (call.id, call.args, call.queue) == (None, (1,), None)
 
 
 def test_carrying_adds_headers_and_an_id() -> None:

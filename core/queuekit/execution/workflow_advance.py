@@ -23,7 +23,7 @@ from queuekit.execution.ending import Ended
 from queuekit.execution.outcome import Outcome
 from queuekit.execution.workflow_store import GoneError, Kept, Missing, Reads, StoredGraph
 from queuekit.failure import Failure, describe, in_words
-from queuekit.ids import derived_id
+from queuekit.ids import check_name, derived_id
 from queuekit.logs.errors import log_error
 from queuekit.signature import Signature
 from queuekit.states import State, rank
@@ -237,9 +237,8 @@ class _Plan:
         if signature is None:  # as those have that were sent at the start
             raise DecodeError(f"node {number} of workflow {self.id} was sent at the start")
         args = signature.args if signature.immutable or step.gather is not None else (*signature.args, *value)
-        chosen = attrs.evolve(
-            signature,
-            id=id_of(self.id, number, step),
+        chosen = signature.placed(
+            id=check_name(id_of(self.id, number, step), what="message"),
             args=args,
             queue=self.outcome.delivery.queue if signature.task == GATHER_TASK else signature.queue,
         )

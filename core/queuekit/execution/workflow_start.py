@@ -113,7 +113,7 @@ def _entries(sending: Sending, graph: Graph, unique: list[tuple[int, PreparedMes
     for place, (number, step) in enumerate(graph.entries):
         signature = step.signature
         assert signature is not None  # noqa: S101 - entry nodes always have one
-        chosen = attrs.evolve(signature, id=graph.id_of(number, step))
+        chosen = signature.placed(id=graph.id_of(number, step))
         awaited = is_awaited(step, None if step.next is None else graph.nodes.get(step.next))
         link = _link(graph, number, step)
         ready = sending.prepare(chosen, link=link, gather=step.gather, awaited=awaited)
