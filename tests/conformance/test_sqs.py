@@ -62,6 +62,7 @@ class TestSqsOnMoto(SqsConformance):
     EMULATOR_AT_TIMES: ClassVar = {
         "test_lets_one_win": RACY,
         "test_loses_and_doubles_nothing": RACY,
+        "test_sends_a_batch_and_returns_its_ids_in_order": RACY,
         "test_shares_messages_between_processes": RACY,
         "test_shares_one_client_between_threads": RACY,
         "test_takes_its_largest_batch": RACY,
