@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -29,7 +30,7 @@ from queuekit_sqs.messages import Counts, read
 from queuekit_sqs.options import SqsMessageOptions, SqsOptions
 from queuekit_sqs.payloads import Payloads, Unread
 from queuekit_sqs.prefetch_buffer import Arrival
-from queuekit_sqs.queues import QueueNames, Queues, SqsQueue
+from queuekit_sqs.queues import REDRIVE, QueueNames, Queues, SqsQueue
 from queuekit_sqs.request_pool import RequestPool
 from queuekit_sqs.servertime import ServerTime
 from queuekit_sqs.service import Service, Settings
@@ -333,7 +334,8 @@ class SqsBroker(Broker):
 
     def counts(self, queues: Sequence[str]) -> dict[str, QueueCounts]:
         """Return the approximate counts of *queues*; SQS is accurate after about a minute."""
-        found = count_each(queues, self._count)
+        counting = {queue: self._pool.start(partial(self._count, queue)) for queue in queues[1:]}
+        found = count_each(queues, lambda queue: counting[queue].result() if queue in counting else self._count(queue))
         if not self._options.cloudwatch:
             return found
         sqs_queues = {
@@ -351,7 +353,7 @@ class SqsBroker(Broker):
     def _count(self, queue: str) -> QueueCounts:
         sums = dict.fromkeys((_READY, _LEASED, _DELAYED), 0)
         for sqs_queue in self._queues.of_all_priorities(queue):
-            found = self._queues.attributes(sqs_queue, *sums)
+            found = self._queues.attributes(sqs_queue, *sums, REDRIVE)
             for name in sums:
                 sums[name] += int(found.get(name, 0))
         dead = self._queues.attributes(self._queues.dead(queue), _READY, _LEASED)

@@ -32,10 +32,12 @@ from queuekit_sqs.failures import code_of
 from queuekit_sqs.options import SqsOptions
 from queuekit_sqs.service import Service
 
-__all__ = ["MISSING", "QueueNames", "Queues", "SqsQueue"]
+__all__ = ["MISSING", "REDRIVE", "QueueNames", "Queues", "SqsQueue"]
 
 MISSING = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 """Codes for a missing queue."""
+REDRIVE = "RedrivePolicy"
+"""Attribute of a queue that may name another queue for its dead letters."""
 _FIFO = ".fifo"
 _DEAD = ".dead"
 _LONGEST = 80 - len("-dead.fifo")
@@ -179,13 +181,15 @@ class Queues:
 
     def dead(self, queue: str) -> SqsQueue:
         """Return the SQS queue for dead letters of *queue*: the one of its redrive policy, else queuekit's own."""
-        found = self._redrive.get(queue)
-        if found is None:
-            found = self._redrive[queue] = self._redirected(queue) or self._names.dead(queue)
-        return found
+        if queue not in self._redrive:
+            self.attributes(self.usual(queue), REDRIVE)
+        return self._redrive.setdefault(queue, self._names.dead(queue))
 
     def attributes(self, sqs_queue: SqsQueue, *names: str) -> dict[str, str]:
-        """Return attributes of *sqs_queue*; empty if the queue does not exist."""
+        """Return attributes of *sqs_queue*; empty if the queue does not exist.
+
+        With :data:`REDRIVE`, :meth:`dead` needs no request of its own for that queue.
+        """
         url = self.url(sqs_queue, create=False)
         if url is None:
             return {}
@@ -201,16 +205,17 @@ class Queues:
                 raise
             self.forget(sqs_queue)
             return {}
-        return dict(reply.get("Attributes", {}))
+        found = dict(reply.get("Attributes", {}))
+        if REDRIVE in names and sqs_queue == self.usual(sqs_queue.queue):
+            self._redrive.setdefault(sqs_queue.queue, self._redirected(sqs_queue.queue, found.get(REDRIVE)))
+        return found
 
     # -- parts
 
-    def _redirected(self, queue: str) -> SqsQueue | None:
-        policy = self.attributes(self._names.of_priority(queue), "RedrivePolicy").get("RedrivePolicy")
-        if not policy:
-            return None
-        arn = str(json.loads(policy).get("deadLetterTargetArn", ""))
-        return SqsQueue(arn.rpartition(":")[2], queue, dead=True) if arn else None
+    def _redirected(self, queue: str, policy: str | None) -> SqsQueue:
+        """Return the queue for dead letters that *policy* names, else queuekit's own."""
+        arn = str(json.loads(policy).get("deadLetterTargetArn", "")) if policy else ""
+        return SqsQueue(arn.rpartition(":")[2], queue, dead=True) if arn else self._names.dead(queue)
 
     def _list_levels(self, queue: str, levels: set[int]) -> None:
         """List, now and then, the priorities that other clients use."""
@@ -224,9 +229,11 @@ class Queues:
             lambda: self._service.call("list_queues", doing=f"sqs:ListQueues of {prefix}*", QueueNamePrefix=prefix)
         )
         for url in (reply or {}).get("QueueUrls", []):
-            level = self._names.level_of(url.rpartition("/")[2], queue)
+            name = url.rpartition("/")[2]
+            level = self._names.level_of(name, queue)
             if level is not None:
                 levels.add(level)
+                self._urls.setdefault(name, url)
 
     def _quietly(self, call: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
         """Return the result of *call*; ``None`` if these credentials may not list queues."""
