@@ -184,6 +184,16 @@ class PostgresBroker(Broker):
 
         return self._database.run(step)
 
+    def find(self, queue: str, ids: Sequence[str]) -> list[Stored]:
+        """Return the messages among *ids*, by the primary key: the base body reads the whole queue."""
+
+        def step(step: Cursor) -> list[Stored]:
+            found = f"SELECT *, due > {NOW} AS is_late FROM message WHERE queue = %s AND id = ANY(%s)"
+            step.execute(f"{found} AND place <> 'gone'", (queue, list(ids)))
+            return [messages.stored_of(row, _place_of(row["place"], late=row["is_late"])) for row in step.fetchall()]
+
+        return self._database.run(step)
+
     def requeue(self, queue: str, ids: Sequence[str] | None = None) -> list[str]:
         """Replay dead letters."""
 
@@ -243,3 +253,10 @@ def _envelopes_of(item: CommitItem) -> list[Envelope]:
     """Return what *item* may send."""
     carried = [envelope for join in item.joins for envelope in join.then if isinstance(envelope, Envelope)]
     return [*item.sends, *carried]
+
+
+def _place_of(place: str, *, late: bool) -> Place:
+    """Return the place of a row of ``message``."""
+    if place == "waiting":
+        return Place.DELAYED if late else Place.READY
+    return Place.DEAD if place == "dead" else Place.LEASED

@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS message (
 CREATE INDEX IF NOT EXISTS message_waiting ON message (queue, level DESC, due, line) WHERE place = 'waiting';
 CREATE INDEX IF NOT EXISTS message_due ON message (queue, due) WHERE place = 'waiting';
 CREATE INDEX IF NOT EXISTS message_ends ON message (queue, place, ends) WHERE place IN ('leased', 'gone');
+CREATE INDEX IF NOT EXISTS message_dead ON message (queue, (-died_at), (-line)) WHERE place = 'dead';
 
 CREATE TABLE IF NOT EXISTS unique_key (
     key bytea PRIMARY KEY,
