@@ -36,7 +36,8 @@ class _Descriptions(Loader):  # type: ignore[misc]  # botocore has no types
 
     def list_available_services(self, type_name: str) -> list[str]:
         """Return the names of all folders; botocore looks into each of the four hundred, twice for the first client."""
-        return sorted({folder.name for path in self._potential_locations() for folder in Path(path).iterdir()})
+        places = (Path(path) for path in self.search_paths)
+        return sorted({folder.name for place in places if place.is_dir() for folder in place.iterdir()})
 
 
 @functools.cache
