@@ -80,7 +80,7 @@ def ls(session: Session, *, wanted: Filter, queue: str | None, limit: int, every
     with closing(walk(admin, queue, wanted, most=most)) as found:
         # Convert them one by one: all the bodies together may not fit into memory.
         convert: Callable[[QueuedMessage], Any] = _document if as_json else partial(_row, now=now)
-        shown = [convert(queued) for queued in islice(found, limit)]
+        shown: list[Any] = [convert(queued) for queued in islice(found, limit)]
     if as_json:
         print_json(shown)
     elif shown:

@@ -109,6 +109,7 @@ def read_action(record: Record) -> Action | None:
     """Return the action in *record*; ``None`` if it is not one."""
     try:
         fields = checked(read_object(record.body), _ACTION)
-        return Action(**fields | {"ids": tuple(fields.get("ids", ()))})
+        fields["ids"] = tuple(fields.get("ids", ()))
+        return Action(**fields)
     except (DecodeError, TypeError):
         return None

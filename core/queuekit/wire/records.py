@@ -184,7 +184,9 @@ def read_cancellation(record: Record) -> Cancellation:
         fields = checked(read_object(record.body or b"{}"), _CANCELLATION)
     except DecodeError:
         return Cancellation()
-    return Cancellation(**fields | {name: clean(fields.get(name, "")) for name in ("by", "did", "worker")})
+    for name in ("by", "did", "worker"):
+        fields[name] = clean(fields.get(name, ""))
+    return Cancellation(**fields)
 
 
 def pending(
