@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError
 from botocore.loaders import Loader
 from botocore.session import Session
 
-from queuekit_sqs.sessions import _Descriptions, _descriptions, _Files, new_session
+from queuekit_sqs.sessions import _Descriptions, _Files, new_session
 
 SERVICES = ("sqs", "dynamodb", "s3", "cloudwatch", "sts")
 """Those of our clients, and the one that gives the credentials of a role."""
@@ -31,6 +31,11 @@ VERBS = (
 )
 
 
+def fresh() -> _Descriptions:
+    """Return a loader whose data no client has completed: botocore does so in place, in a session of its own as well."""
+    return _Descriptions(file_loader=_Files())
+
+
 @pytest.mark.parametrize("service", SERVICES)
 def test_events_have_the_handlers_of_botocore(service: str) -> None:
     """What botocore does before, at and after a request, it does here."""
@@ -46,18 +51,18 @@ def test_events_have_the_handlers_of_botocore(service: str) -> None:
 @pytest.mark.parametrize("kind", ["service-2", "endpoint-rule-set-1"])
 def test_descriptions_are_those_of_botocore(service: str, kind: str) -> None:
     """The same version of the same service is read, from a file that is packed or not."""
-    assert _descriptions().load_service_model(service, kind) == Loader().load_service_model(service, kind)
+    assert fresh().load_service_model(service, kind) == Loader().load_service_model(service, kind)
 
 
 def test_regions_are_those_of_botocore() -> None:
     """The largest file is the same, too."""
-    assert _descriptions().load_data("endpoints") == Loader().load_data("endpoints")
+    assert fresh().load_data("endpoints") == Loader().load_data("endpoints")
 
 
 def test_a_missing_description_is_botocores_error() -> None:
     """A service of a later botocore is missing, as botocore itself says it."""
     with pytest.raises(BotoCoreError):
-        _descriptions().load_service_model("no-such-service", "service-2")
+        fresh().load_service_model("no-such-service", "service-2")
 
 
 def test_the_folders_of_other_services_stay_closed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,10 +75,10 @@ def test_the_folders_of_other_services_stay_closed(monkeypatch: pytest.MonkeyPat
         return listdir(path)
 
     monkeypatch.setattr(os, "listdir", noted)
-    fresh = _Descriptions(file_loader=_Files())
+    loader = fresh()
 
-    fresh.load_service_model("sqs", "service-2")
-    fresh.load_service_model("sqs", "endpoint-rule-set-1")
+    loader.load_service_model("sqs", "service-2")
+    loader.load_service_model("sqs", "endpoint-rule-set-1")
 
     assert set(looked_into) <= {"data", "models", "sqs"}
 
