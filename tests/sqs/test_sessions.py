@@ -32,7 +32,7 @@ VERBS = (
 
 
 def fresh() -> _Descriptions:
-    """Return a loader whose data no client has completed: botocore does so in place, in a session of its own as well."""
+    """Return a loader whose data no client has completed: botocore does so in place, in its own sessions as well."""
     return _Descriptions(file_loader=_Files())
 
 
