@@ -13,7 +13,7 @@ from queuekit.broker import Place
 from queuekit.limits import Concurrency, Rate, arg
 from support import calls
 from support.round_trips import RoundTrips
-from support.waiting import wait_until
+from support.waiting import PATIENCE, wait_until
 from support.working import burst, counts, inside, working
 
 ENGINES: dict[str, Callable[[Path], Queuekit]] = {
@@ -53,6 +53,8 @@ class Inside:
 
     def __init__(self) -> None:
         self.now = self.most = self.ended = 0
+        self.met = threading.Event()
+        """Two have been inside at a time."""
         self._lock = threading.Lock()
 
     def step(self, change: int) -> None:
@@ -61,6 +63,8 @@ class Inside:
             self.now += change
             self.most = max(self.most, self.now)
             self.ended += change < 0
+            if self.now > 1:
+                self.met.set()
 
 
 def work_in_turn(app: Queuekit, count: int) -> Inside:
@@ -70,7 +74,8 @@ def work_in_turn(app: Queuekit, count: int) -> Inside:
     @app.task(name="pay", limits=[Concurrency(2, key=arg("tenant"))], ignore_result=True)
     def pay(tenant: str) -> None:
         found.step(+1)
-        time.sleep(0.005)  # so that those which may run at the same time do
+        found.met.wait(PATIENCE)  # so that those which may run at the same time do
+        time.sleep(0.005)
         found.step(-1)
 
     app.send_many([pay.s("acme") for _ in range(count)])

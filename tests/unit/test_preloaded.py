@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from support import preloaded
+from support import measuring, preloaded
 from support.commands import environment
 from support.preloaded import NAME, Preloaded
 from support.waiting import PATIENCE, wait_until
@@ -86,8 +86,9 @@ def test_what_forks_for_a_process_ends_with_it(tmp_path: Path) -> None:
     wait_until(lambda: not _group(process.pid), what="the end of all that it has started")
 
 
-def test_fork_server_of_a_forked_worker_process_is_a_fork(tmp_path: Path) -> None:
+def test_fork_server_of_a_forked_worker_process_is_a_fork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The supervisor forks that process by itself; what it starts in turn is what a start of Python is all the same."""
+    monkeypatch.delenv(measuring.CONFIG, raising=False)  # a process that is measured is started
     process = start(Preloaded, tmp_path, "worker", "jobs:app", "--pool", "process")
     out, name = tmp_path / "out", "queuekit.worker.forkserver"
     wait_until(lambda: out.exists() and f"'{name}'] " in out.read_text(), what="the app in the fork server")
